@@ -1,0 +1,1 @@
+//! steer's userspace: everything `steerctl` does.

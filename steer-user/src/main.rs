@@ -1,0 +1,3 @@
+//! `steerctl`.
+
+fn main() {}

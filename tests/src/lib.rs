@@ -1,0 +1,1 @@
+//! The lab and the tiers of tests that need root.
