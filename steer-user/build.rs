@@ -1,0 +1,270 @@
+//! Builds the eBPF object that this crate embeds.
+//!
+//! The object needs a compiler that can rebuild `core` for the BPF target, and
+//! `bpf-linker`. `cargo xtask setup` finds or installs both and writes their
+//! paths to `target/tools/ebpf.env`; this script only reads that file, runs a
+//! nested cargo, and leaves the object at `$OUT_DIR/steer-ebpf`.
+//!
+//! `aya-build` does the same job through rustup only, and cannot pass
+//! `-C target-cpu`, which is why it is not used here.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    ffi::OsString,
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    thread,
+};
+
+/// The package, its binary, and the file in `OUT_DIR`.
+const EBPF: &str = "steer-ebpf";
+
+/// The profile of the object, in the workspace's `Cargo.toml`.
+const PROFILE: &str = "ebpf";
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            for line in message.lines() {
+                println!("cargo::error={line}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<(), String> {
+    let manifest_dir = PathBuf::from(variable("CARGO_MANIFEST_DIR")?);
+    let root = manifest_dir
+        .parent()
+        .ok_or("steer-user is not inside its workspace")?;
+    let out_dir = PathBuf::from(variable("OUT_DIR")?);
+
+    let tools_file = root.join("target/tools/ebpf.env");
+    rerun_if_changed(&tools_file);
+    for source in [
+        "Cargo.lock",
+        "Cargo.toml",
+        "steer-common/Cargo.toml",
+        "steer-common/src",
+        "steer-ebpf/Cargo.toml",
+        "steer-ebpf/src",
+    ] {
+        rerun_if_changed(&root.join(source));
+    }
+
+    let tools = Tools::read(&tools_file)?;
+    let executable = tools.compile(root, &out_dir)?;
+    let object = out_dir.join(EBPF);
+    fs::copy(&executable, &object)
+        .map_err(|e| format!("{} to {}: {e}", executable.display(), object.display()))?;
+    Ok(())
+}
+
+/// The tools that `cargo xtask setup` chose.
+struct Tools {
+    cargo: PathBuf,
+    rustc: PathBuf,
+    linker: PathBuf,
+    /// The compiler is a stable one that must be told to accept `-Z` options.
+    bootstrap: bool,
+}
+
+impl Tools {
+    /// Reads `KEY=value` lines and checks that what they name still exists.
+    fn read(file: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(file).map_err(|e| {
+            format!(
+                "the eBPF program cannot be built: no eBPF toolchain has been chosen yet\n\
+                 ({}: {e})\n\
+                 hint: cargo xtask setup",
+                file.display()
+            )
+        })?;
+        let values: BTreeMap<&str, &str> = text
+            .lines()
+            .filter_map(|line| line.trim().split_once('='))
+            .collect();
+        let value = |key: &str| {
+            values.get(key).copied().ok_or_else(|| {
+                format!(
+                    "{}: no line {key}=…\nhint: cargo xtask setup",
+                    file.display()
+                )
+            })
+        };
+        let program = |key: &str| {
+            let path = PathBuf::from(value(key)?);
+            if path.is_file() {
+                return Ok(path);
+            }
+            Err(format!(
+                "the eBPF program cannot be built: {} is gone (named by {} in {})\n\
+                 hint: cargo xtask setup",
+                path.display(),
+                key,
+                file.display()
+            ))
+        };
+        Ok(Self {
+            cargo: program("CARGO")?,
+            rustc: program("RUSTC")?,
+            linker: program("LINKER")?,
+            bootstrap: value("BOOTSTRAP")? == "1",
+        })
+    }
+
+    /// Compiles the object and returns where cargo put it.
+    fn compile(&self, root: &Path, out_dir: &Path) -> Result<PathBuf, String> {
+        let endian = match variable("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
+            "big" => "bpfeb",
+            _ => "bpfel",
+        };
+        let mut command = Command::new(&self.cargo);
+        command
+            .current_dir(root)
+            .args(["build", "--locked", "--package", EBPF, "--bins"])
+            .args(["--profile", PROFILE, "--message-format=json"])
+            .args(["-Z", "build-std=core"])
+            .arg(format!("--target={endian}-unknown-none"))
+            // Cargo would wait for the lock that the outer cargo holds on the
+            // shared directory; and OUT_DIR/steer-ebpf is the object's place.
+            .arg("--target-dir")
+            .arg(out_dir.join("ebpf-target"));
+        // Per-packet diagnostics are compiled out of release objects.
+        if variable("PROFILE")? == "debug" {
+            command.args(["--features", "log"]);
+        }
+
+        for (key, _) in env::vars_os().filter(|(key, _)| breaks_nesting(key)) {
+            command.env_remove(key);
+        }
+        // Empty, not removed: a wrapper in a configuration file would come back.
+        for wrapper in ["RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+            command.env(wrapper, "");
+        }
+        command.env("RUSTC", &self.rustc);
+        command.env(
+            format!("CARGO_TARGET_{}_UNKNOWN_NONE_LINKER", endian.to_uppercase()),
+            &self.linker,
+        );
+        if self.bootstrap {
+            command.env("RUSTC_BOOTSTRAP", "1");
+        }
+        let rustflags = [
+            format!(
+                "--cfg=bpf_target_arch=\"{}\"",
+                variable("CARGO_CFG_TARGET_ARCH")?
+            ),
+            // BTF is made from the debug information.
+            "-Cdebuginfo=2".into(),
+            "-Clink-arg=--btf".into(),
+            // 32-bit arithmetic and jumps: kernel 5.1, and steer needs 5.15.
+            "-Ctarget-cpu=v3".into(),
+        ];
+        command.env("CARGO_ENCODED_RUSTFLAGS", rustflags.join("\x1f"));
+
+        run(&mut command).map_err(|reason| {
+            format!(
+                "the eBPF program could not be built: {reason}\n\
+                 the command was: {command:?}\n\
+                 hint: if its source is right, look for a newer toolchain with cargo xtask setup"
+            )
+        })
+    }
+}
+
+/// Runs the nested cargo: warnings go to the outer cargo as they come, errors
+/// become part of the reason.
+fn run(command: &mut Command) -> Result<PathBuf, String> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let stderr = child.stderr.take();
+    let stderr = thread::spawn(move || {
+        let mut text = String::new();
+        if let Some(mut stderr) = stderr {
+            // What could not be read is missing from a message, no more.
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text
+    });
+
+    let mut executable = None;
+    let mut errors = String::new();
+    for line in child.stdout.take().into_iter().flat_map(lines) {
+        let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else {
+            println!("cargo::warning={line}");
+            continue;
+        };
+        match message["reason"].as_str() {
+            Some("compiler-artifact") if message["target"]["name"] == EBPF => {
+                if let Some(path) = message["executable"].as_str() {
+                    executable = Some(PathBuf::from(path));
+                }
+            }
+            Some("compiler-message") => {
+                let rendered = message["message"]["rendered"].as_str().unwrap_or_default();
+                if message["message"]["level"] == "error" {
+                    errors.push('\n');
+                    errors.push_str(rendered.trim_end());
+                } else {
+                    for line in rendered.lines().filter(|line| !line.is_empty()) {
+                        println!("cargo::warning={line}");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    let status = child.wait().map_err(|e| e.to_string())?;
+    let stderr = stderr.join().unwrap_or_default();
+    if !status.success() {
+        return Err(format!("{status}{errors}\n{}", stderr.trim_end()));
+    }
+    executable.ok_or_else(|| format!("cargo named no executable {EBPF}\n{}", stderr.trim_end()))
+}
+
+fn lines(stream: impl std::io::Read) -> impl Iterator<Item = String> {
+    BufReader::new(stream).lines().map_while(Result::ok)
+}
+
+/// Whether a variable that the outer cargo, rustup or clippy set for
+/// themselves would change what the nested cargo builds.
+fn breaks_nesting(key: &OsString) -> bool {
+    let Some(key) = key.to_str() else {
+        return false;
+    };
+    // Where crates come from, how to get them, and the shared job slots.
+    let keep = [
+        "CARGO_HOME",
+        "CARGO_HTTP_",
+        "CARGO_MAKEFLAGS",
+        "CARGO_NET_",
+        "CARGO_REGISTRIES_",
+        "CARGO_REGISTRY_",
+        "CARGO_SOURCE_",
+        "CARGO_TERM_",
+        "RUSTUP_HOME",
+    ];
+    ["CARGO", "RUST", "CLIPPY_", "__CARGO", "TARGET"]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
+        && !keep.iter().any(|prefix| key.starts_with(prefix))
+}
+
+fn rerun_if_changed(path: &Path) {
+    println!("cargo::rerun-if-changed={}", path.display());
+}
+
+fn variable(key: &str) -> Result<String, String> {
+    env::var(key).map_err(|e| format!("{key}: {e}"))
+}
