@@ -15,7 +15,7 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
     thread,
 };
 
@@ -25,14 +25,12 @@ const EBPF: &str = "steer-ebpf";
 /// The profile of the object, in the workspace's `Cargo.toml`.
 const PROFILE: &str = "ebpf";
 
-fn main() -> ExitCode {
-    match build() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            for line in message.lines() {
-                println!("cargo::error={line}");
-            }
-            ExitCode::FAILURE
+fn main() {
+    if let Err(message) = build() {
+        // cargo fails the build for these lines. A failing exit status would
+        // bury them under everything that the script printed.
+        for line in message.lines() {
+            println!("cargo::error={line}");
         }
     }
 }
@@ -171,8 +169,7 @@ impl Tools {
         run(&mut command).map_err(|reason| {
             format!(
                 "the eBPF program could not be built: {reason}\n\
-                 the command was: {command:?}\n\
-                 hint: if its source is right, look for a newer toolchain with cargo xtask setup"
+                 hint: if the source is right, check the toolchain: cargo xtask setup"
             )
         })
     }
@@ -215,7 +212,7 @@ fn run(command: &mut Command) -> Result<PathBuf, String> {
                 if message["message"]["level"] == "error" {
                     errors.push('\n');
                     errors.push_str(rendered.trim_end());
-                } else {
+                } else if message["message"]["level"] == "warning" {
                     for line in rendered.lines().filter(|line| !line.is_empty()) {
                         println!("cargo::warning={line}");
                     }
