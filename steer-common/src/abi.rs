@@ -25,8 +25,8 @@ pub const TUNNELS_MAX: usize = 256;
 pub const GROUPS_MAX: usize = 64;
 /// Entries of the prefix map.
 pub const PREFIXES_MAX: usize = 16_384;
-/// Entries of the hook map.
-pub const HOOKS_MAX: usize = 1_024;
+/// Entries of the hook and tunnel device maps.
+pub const DEVICES_MAX: usize = 1_024;
 /// Buckets of a group's table; prime, as Maglev's permutations need.
 pub const BUCKETS: usize = 65_537;
 /// The bucket of an empty table.
@@ -171,17 +171,18 @@ pub enum Health {
 }
 
 /// What the packet path needs of a tunnel. Eight bytes, so that no reader sees half of an update.
+/// The MTU is not here: the program asks the device itself.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 pub struct Tunnel {
     /// The device; 0 when it does not exist now.
     pub ifindex: u32,
-    /// Largest layer-3 packet it takes, capped at 65,535.
-    pub mtu_bytes: u16,
     /// What the operator wants.
     pub admin: Admin,
     /// What is known.
     pub health: Health,
+    /// Always 0.
+    pub reserved: u16,
 }
 
 /// What only userspace needs of a tunnel.
@@ -227,9 +228,7 @@ pub struct FlowKey {
     /// Port of the higher endpoint.
     pub high_port: u16,
     /// IP protocol number.
-    pub protocol: u8,
-    /// Always 0.
-    pub reserved: [u8; 3],
+    pub protocol: u32,
 }
 
 /// Why a flow is on its tunnel.
@@ -288,18 +287,19 @@ pub struct FlowEntry {
     pub last_seen_ns: u64,
     /// Packets towards the tunnel (segments for GSO).
     pub tx_packets: u64,
+    /// Packets from the tunnel. (Between the other two so that a new entry has no run of zeros,
+    /// which the compiler would turn into a call of a bytewise `memset`.)
+    pub rx_packets: u64,
     /// Layer-3 bytes towards the tunnel.
     pub tx_bytes: u64,
-    /// Packets from the tunnel.
-    pub rx_packets: u64,
     /// Layer-3 bytes from the tunnel.
     pub rx_bytes: u64,
     /// [`Settings::epoch`] at which the flow was last checked against the prefixes.
     pub epoch: u32,
     /// Its [`TunnelId`].
-    pub tunnel: TunnelId,
+    pub tunnel: u32,
     /// Its [`GroupId`].
-    pub group: GroupId,
+    pub group: u32,
     /// Why it is there.
     pub origin: Origin,
     /// The side behind this gateway.
@@ -308,8 +308,6 @@ pub struct FlowEntry {
     pub placer: Placer,
     /// How far it has come.
     pub phase: Phase,
-    /// Always 0.
-    pub reserved: [u8; 6],
 }
 
 /// What a tunnel carried, per CPU.
@@ -358,13 +356,15 @@ pub enum PassReason {
     NoTunnel = 8,
     /// More VLAN tags than the parser follows.
     TooManyTags = 9,
+    /// An IPv6 jumbogram (RFC 2675), or a packet whose length only the kernel knows.
+    Jumbogram = 10,
     /// Rewriting the packet failed; it was left as it came.
-    RewriteFailed = 10,
+    RewriteFailed = 11,
 }
 
 impl PassReason {
     /// All reasons, in counter order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotIp,
         Self::OtherHost,
         Self::Malformed,
@@ -375,6 +375,7 @@ impl PassReason {
         Self::TooBig,
         Self::NoTunnel,
         Self::TooManyTags,
+        Self::Jumbogram,
         Self::RewriteFailed,
     ];
 
@@ -391,6 +392,7 @@ impl PassReason {
             Self::TooBig => "too_big",
             Self::NoTunnel => "no_tunnel",
             Self::TooManyTags => "too_many_tags",
+            Self::Jumbogram => "jumbogram",
             Self::RewriteFailed => "rewrite_failed",
         }
     }
@@ -411,6 +413,7 @@ pub struct PassCounters {
     pub too_big: u64,
     pub no_tunnel: u64,
     pub too_many_tags: u64,
+    pub jumbogram: u64,
     pub rewrite_failed: u64,
 }
 

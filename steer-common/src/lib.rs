@@ -6,5 +6,17 @@
 //! writes the maps whose layout [`abi`] owns.
 #![no_std]
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::inline_always,
+    reason = "the packet path is one function for the verifier"
+)]
 
 pub mod abi;
+pub mod buckets;
+pub mod decide;
+pub mod hash;
+pub mod key;
+pub mod packet;
+pub mod parse;
+pub mod rewrite;
+pub mod tables;

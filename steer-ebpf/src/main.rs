@@ -1,5 +1,28 @@
 //! The programs.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+//!
+//! Glue only: what is decided about a packet is in `steer-common`.
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod packet;
+#[cfg(target_arch = "bpf")]
+mod programs;
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier accepts no loop without end, so a program with a reachable panic does not load.
+    loop {}
+}
+
+/// The kernel lends some helpers to GPL-compatible programs only.
+#[cfg(target_arch = "bpf")]
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// On the host there is nothing to run: the package compiles there so that it is linted.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,0 +1,100 @@
+//! What the decision needs of the maps, and flow entries that can be shared.
+
+use core::cell::Cell;
+
+use crate::abi::{
+    Endpoint, FlowEntry, FlowKey, GroupId, Origin, Phase, Placer, Settings, Tunnel, TunnelCounters,
+    TunnelId,
+};
+
+/// A [`FlowEntry`] in place: several CPUs may hold it at once, so fields are
+/// read and written one by one, never the whole.
+#[repr(C)]
+#[expect(missing_docs, reason = "each field is that of FlowEntry")]
+pub struct SharedFlow {
+    pub created_ns: Cell<u64>,
+    pub last_seen_ns: Cell<u64>,
+    pub tx_packets: Cell<u64>,
+    pub rx_packets: Cell<u64>,
+    pub tx_bytes: Cell<u64>,
+    pub rx_bytes: Cell<u64>,
+    pub epoch: Cell<u32>,
+    pub tunnel: Cell<u32>,
+    pub group: Cell<u32>,
+    pub origin: Cell<Origin>,
+    pub local: Cell<Endpoint>,
+    pub placer: Cell<Placer>,
+    pub phase: Cell<Phase>,
+}
+
+const _: () = {
+    assert!(size_of::<SharedFlow>() == size_of::<FlowEntry>());
+    assert!(core::mem::offset_of!(SharedFlow, epoch) == core::mem::offset_of!(FlowEntry, epoch));
+    assert!(core::mem::offset_of!(SharedFlow, phase) == core::mem::offset_of!(FlowEntry, phase));
+};
+
+impl SharedFlow {
+    /// Starts the entry over with the values of another flow.
+    #[inline(always)]
+    pub fn restart(&self, entry: &FlowEntry) {
+        self.created_ns.set(entry.created_ns);
+        self.tx_packets.set(entry.tx_packets);
+        self.tx_bytes.set(entry.tx_bytes);
+        self.rx_packets.set(entry.rx_packets);
+        self.rx_bytes.set(entry.rx_bytes);
+        self.epoch.set(entry.epoch);
+        self.tunnel.set(entry.tunnel);
+        self.group.set(entry.group);
+        self.origin.set(entry.origin);
+        self.local.set(entry.local);
+        self.placer.set(entry.placer);
+        self.phase.set(entry.phase);
+        self.last_seen_ns.set(entry.last_seen_ns);
+    }
+}
+
+/// Whether a packet can leave through a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It can.
+    Fits,
+    /// It, or one of its segments, is larger than the device's MTU.
+    TooBig,
+    /// There is no such device.
+    Gone,
+}
+
+/// What became of a new entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is in the table.
+    Done,
+    /// Another CPU was first.
+    Exists,
+    /// There is no room.
+    Full,
+}
+
+/// The maps, the clock and the devices.
+pub trait Tables {
+    /// The settings in place; they may change from one read of a field to the next.
+    fn settings(&self) -> &Settings;
+    /// Now, in nanoseconds since boot; may lag by a few milliseconds.
+    fn now_ns(&self) -> u64;
+    /// The group whose longest prefix holds an address.
+    fn group_of(&self, addr: &[u8; 16]) -> Option<GroupId>;
+    /// A flow's entry, expired or not.
+    fn flow(&self, key: &FlowKey) -> Option<&SharedFlow>;
+    /// Enters a flow unless it is there already.
+    fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> Inserted;
+    /// The tunnel of a bucket, [`NO_TUNNEL`](crate::abi::NO_TUNNEL) if there is none.
+    fn bucket(&self, group: GroupId, bucket: u32) -> TunnelId;
+    /// A tunnel's state.
+    fn tunnel(&self, id: TunnelId) -> Option<Tunnel>;
+    /// Whether the packet at hand, whose IP packet has `l3_len_bytes`, can leave through a device.
+    fn fit(&self, ifindex: u32, l3_len_bytes: u32) -> Fit;
+    /// Changes the counters of a tunnel.
+    fn count(&self, id: TunnelId, change: impl FnOnce(&mut TunnelCounters));
+    /// Adds to a counter that other CPUs add to as well.
+    fn add(&self, counter: &Cell<u64>, n: u64);
+}

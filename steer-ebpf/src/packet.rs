@@ -1,0 +1,179 @@
+//! A packet by direct access, and what forwarding changes in it.
+
+use aya_ebpf::{
+    bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM},
+    helpers::{bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop},
+};
+use bytemuck::AnyBitPattern;
+use steer_common::{
+    packet::Packet,
+    parse::{L3_OFFSET_MAX, Parsed, Version},
+    rewrite::checksum_after_ttl,
+};
+
+/// Bytes that are made readable: enough for the headers of all but contrived packets.
+const HEADERS_BYTES: u32 = 192;
+/// `PACKET_HOST` of `linux/if_packet.h`.
+const PACKET_HOST: u32 = 0;
+
+/// The packet at hand.
+pub(crate) struct Skb {
+    skb: *mut __sk_buff,
+    data: usize,
+    data_end: usize,
+}
+
+impl Skb {
+    /// The packet, with its headers readable.
+    #[inline(always)]
+    pub(crate) fn with_headers(skb: *mut __sk_buff) -> Self {
+        // SAFETY: the kernel hands a valid context to the program.
+        let (data, data_end, len) = unsafe { ((*skb).data, (*skb).data_end, (*skb).len) };
+        let wanted = if len < HEADERS_BYTES {
+            len
+        } else {
+            HEADERS_BYTES
+        };
+        if data_end - data < wanted {
+            // A failure leaves less readable, which the parser notices.
+            // SAFETY: `skb` is valid.
+            let _: i64 = unsafe { bpf_skb_pull_data(skb, wanted) };
+        }
+        Self::new(skb)
+    }
+
+    /// The packet as it is.
+    #[inline(always)]
+    pub(crate) fn new(skb: *mut __sk_buff) -> Self {
+        // SAFETY: the kernel hands a valid context to the program.
+        let (data, data_end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
+        Self {
+            skb,
+            data,
+            data_end,
+        }
+    }
+
+    /// Makes the packet what a router would send: TTL down, no VLAN tag, no padding.
+    ///
+    /// The packet is unchanged after an error in the first step; the later ones fail only for want
+    /// of memory.
+    #[inline(always)]
+    pub(crate) fn forward(&self, parsed: &Parsed) -> Result<(), ()> {
+        let &Parsed {
+            version,
+            l3_offset,
+            l3_len_bytes,
+            ttl,
+            tags,
+            ..
+        } = parsed;
+        match version {
+            Version::V4 => self.decrement_ttl(l3_offset, ttl)?,
+            Version::V6 => self.decrement_hop_limit(l3_offset, ttl)?,
+        }
+        let end = l3_offset as u32 + l3_len_bytes;
+        // SAFETY: `skb` is valid.
+        if unsafe { (*self.skb).len } > end && self.gso_size_bytes() == 0 {
+            // SAFETY: as above.
+            done(unsafe { bpf_skb_change_tail(self.skb, end, 0) })?;
+        }
+        if tags > 0 {
+            self.pop_tag()?;
+        }
+        if tags > 1 {
+            self.pop_tag()?;
+        }
+        Ok(())
+    }
+
+    /// The header as a whole keeps its sum, so the checksum of the packet that
+    /// the driver may have left in the skb stays right (`ip_decrease_ttl`).
+    #[inline(always)]
+    fn decrement_ttl(&self, l3_offset: usize, ttl: u8) -> Result<(), ()> {
+        let header = self.data + l3_offset;
+        // The verifier no longer knows what the parser found.
+        if l3_offset > L3_OFFSET_MAX || header + 20 > self.data_end {
+            return Err(());
+        }
+        // SAFETY: the header lies within the packet, checked just now.
+        unsafe {
+            *((header + 8) as *mut u8) = ttl - 1;
+            let checksum = (header + 10) as *mut u16;
+            *checksum = checksum_after_ttl(*checksum);
+        }
+        Ok(())
+    }
+
+    /// No checksum in the header makes up for the change, so the skb's own must follow.
+    #[inline(always)]
+    fn decrement_hop_limit(&self, l3_offset: usize, hop_limit: u8) -> Result<(), ()> {
+        let next = hop_limit - 1;
+        // SAFETY: `skb` is valid and `next` lives through the call.
+        done(unsafe {
+            bpf_skb_store_bytes(
+                self.skb,
+                l3_offset as u32 + 7,
+                (&raw const next).cast(),
+                1,
+                BPF_F_RECOMPUTE_CSUM.into(),
+            )
+        })
+    }
+
+    #[inline(always)]
+    fn pop_tag(&self) -> Result<(), ()> {
+        // SAFETY: `skb` is valid.
+        done(unsafe { bpf_skb_vlan_pop(self.skb) })
+    }
+}
+
+#[inline(always)]
+fn done(status: i64) -> Result<(), ()> {
+    if status == 0 { Ok(()) } else { Err(()) }
+}
+
+impl Packet for Skb {
+    #[inline(always)]
+    fn len_bytes(&self) -> u32 {
+        // SAFETY: `skb` is valid.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn load<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        let start = self.data + offset;
+        if start + size_of::<T>() > self.data_end {
+            return None;
+        }
+        // SAFETY: the bytes lie within the packet, checked just now, and make a `T` whatever they
+        // are. The machines that steer runs on read unaligned words, and the verifier refuses
+        // the load elsewhere.
+        Some(unsafe { (start as *const T).read() })
+    }
+
+    #[inline(always)]
+    fn gso_size_bytes(&self) -> u32 {
+        // SAFETY: `skb` is valid.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        // SAFETY: `skb` is valid.
+        let segments = unsafe { (*self.skb).gso_segs };
+        if segments == 0 { 1 } else { segments }
+    }
+
+    #[inline(always)]
+    fn tags_in_metadata(&self) -> u8 {
+        // SAFETY: `skb` is valid.
+        u8::from(unsafe { (*self.skb).vlan_present } != 0)
+    }
+
+    #[inline(always)]
+    fn to_this_host(&self) -> bool {
+        // SAFETY: `skb` is valid.
+        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+}
