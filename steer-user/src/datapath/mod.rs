@@ -1,0 +1,3 @@
+//! The only door to aya: the object, the maps, the hooks and their pins.
+
+pub mod object;
