@@ -1,0 +1,263 @@
+//! The lab: two gateways with real WireGuard tunnels between them, a client
+//! and a server, each in a network namespace of its own.
+//!
+//! ```no_run
+//! use steer_tests::lab::{Lab, Options};
+//!
+//! let lab = Lab::up("demo", &Options { tunnels: 2, ..Options::default() })?;
+//! assert!(lab.client().reaches("10.2.0.2".parse()?)?);
+//! # anyhow::Ok(())
+//! ```
+//! Dropping the [`Lab`] removes it; what a killed owner left is removed by the
+//! next [`Lab::up`] of the same name.
+
+mod host;
+mod process;
+mod state;
+mod steer;
+mod topology;
+mod tunnel;
+pub mod wait;
+mod wireguard;
+
+mod observer;
+mod packet;
+
+use std::path::PathBuf;
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::mount::{MsFlags, mount};
+
+pub use host::Host;
+pub use observer::{Observer, Paths};
+pub use packet::{Conversation, Protocol};
+pub use state::{check_capabilities, lab_dir, labs};
+pub use steer::{Flow, Share, Status, Steer, TunnelStatus, steerctl_path};
+pub use topology::{Family, Side, TUNNEL_MTU, tunnel_address, tunnel_name, underlay_name};
+pub use tunnel::DeviceCounters;
+pub use wireguard::Implementation;
+
+use state::{HOSTS, Owner};
+
+/// Size of a lab.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Number of tunnels, 1 to 64.
+    pub tunnels: usize,
+    /// Rate of each underlay link in Mbit/s, both directions.
+    pub rate_mbit: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tunnels: 2, rate_mbit: 25 }
+    }
+}
+
+/// A lab that is up. See the [module](self).
+#[derive(Debug)]
+pub struct Lab {
+    name: String,
+    options: Options,
+    hosts: [Host; 4],
+    implementation: Implementation,
+    children: Vec<Child>,
+    keep: bool,
+    _owner: Owner,
+}
+
+impl Lab {
+    /// Builds the lab `name`, after removing what an owner before left of it.
+    pub fn up(name: &str, options: &Options) -> Result<Self> {
+        check_capabilities()?;
+        let owner = Owner::take(name)?;
+        state::remove(name)?;
+        // `remove` took the owner's file with the directory.
+        drop(owner);
+        let owner = Owner::take(name)?;
+        let dir = lab_dir(name);
+        let hosts =
+            HOSTS.map(|host| Host::new(state::netns_name(name, host), dir.join(host)));
+        let mut lab = Self {
+            name: name.into(),
+            options: *options,
+            hosts,
+            implementation: Implementation::Userspace,
+            children: Vec::new(),
+            keep: false,
+            _owner: owner,
+        };
+        lab.build().with_context(|| format!("lab {name}"))?;
+        Ok(lab)
+    }
+
+    /// Removes the lab `name` if nobody alive owns it; false when there was none.
+    pub fn down(name: &str) -> Result<bool> {
+        if !labs().iter().any(|lab| lab == name) && !state::exists(name) {
+            return Ok(false);
+        }
+        let _owner = Owner::take(name)?;
+        state::remove(name)?;
+        Ok(true)
+    }
+
+    /// The hosts of the kept lab `name`, or `None` when it is not up.
+    pub fn hosts_of(name: &str) -> Option<[Host; 4]> {
+        state::exists(name).then(|| {
+            HOSTS.map(|host| Host::new(state::netns_name(name, host), lab_dir(name).join(host)))
+        })
+    }
+
+    /// Name of the lab.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it was built with.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Which WireGuard the tunnels are.
+    pub fn implementation(&self) -> Implementation {
+        self.implementation
+    }
+
+    /// The client behind gateway A.
+    pub fn client(&self) -> &Host {
+        &self.hosts[0]
+    }
+
+    /// The server behind gateway B.
+    pub fn server(&self) -> &Host {
+        &self.hosts[3]
+    }
+
+    /// A gateway.
+    pub fn gateway(&self, side: Side) -> &Host {
+        match side {
+            Side::A => &self.hosts[1],
+            Side::B => &self.hosts[2],
+        }
+    }
+
+    /// steer's pin directory of a gateway.
+    pub fn pin_dir(&self, side: Side) -> PathBuf {
+        pin_dir(&self.name, side)
+    }
+
+    /// Leaves the lab up when this value is dropped.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
+    fn build(&mut self) -> Result<()> {
+        std::fs::create_dir_all(host::WIREGUARD_DIR)
+            .with_context(|| format!("{}: cannot be made", host::WIREGUARD_DIR))?;
+        for host in &self.hosts {
+            host.create()?;
+            host.sysctls(topology::SYSCTLS)?;
+        }
+        for side in [Side::A, Side::B] {
+            self.gateway(side).sysctls(topology::GATEWAY_SYSCTLS)?;
+            mount_bpffs(&bpffs(&self.name, side))?;
+        }
+        self.cables()?;
+        self.implementation = Implementation::detect(self.gateway(Side::A))?;
+        self.tunnels()?;
+        for k in 0..self.options.tunnels {
+            self.warm_up(k)?;
+        }
+        Ok(())
+    }
+
+    fn cables(&self) -> Result<()> {
+        let tunnels = self.options.tunnels;
+        let netns = HOSTS.map(|host| state::netns_name(&self.name, host));
+        // Any namespace will do as the place to stand.
+        self.client().ip_batch(&topology::cables(&netns, tunnels))?;
+        self.client().ip_batch(&topology::end_host(Side::A))?;
+        self.server().ip_batch(&topology::end_host(Side::B))?;
+        for side in [Side::A, Side::B] {
+            let gateway = self.gateway(side);
+            gateway.ip_batch(&topology::gateway(side, tunnels))?;
+            gateway.tc_batch(&topology::shaping(tunnels, self.options.rate_mbit))?;
+        }
+        Ok(())
+    }
+
+    fn tunnels(&mut self) -> Result<()> {
+        let (sides, kind) = ([Side::A, Side::B], self.implementation);
+        let mut started = Vec::new();
+        for k in 0..self.options.tunnels {
+            for side in sides {
+                // Recorded at once: a failure later ends the ones before.
+                let child = wireguard::create(self.gateway(side), k, kind)?;
+                let index = child.map(|child| {
+                    self.children.push(child);
+                    self.children.len() - 1
+                });
+                started.push((side, k, index));
+            }
+        }
+        for (side, k, index) in started {
+            let host = self.gateway(side).clone();
+            wireguard::ready(&host, k, index.map(|index| &mut self.children[index]))?;
+        }
+        for k in 0..self.options.tunnels {
+            wireguard::configure(self.gateway(Side::A), self.gateway(Side::B), k)?;
+        }
+        for side in sides {
+            let mut lines: Vec<_> =
+                (0..self.options.tunnels).flat_map(|k| topology::tunnel(side, k)).collect();
+            lines.extend(topology::routes(side));
+            self.gateway(side).ip_batch(&lines)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for an answer through tunnel `k`: the handshake is done.
+    pub fn warm_up(&self, k: usize) -> Result<()> {
+        let far = tunnel_address(Side::B, k, Family::V4);
+        let what = format!("tunnel {}: handshake", tunnel_name(k));
+        wait::until(&what, Duration::from_secs(15), || {
+            Ok(self.gateway(Side::A).reaches(far)?.then_some(()))
+        })
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        for child in &mut self.children {
+            process::end(child);
+        }
+        if let Err(error) = state::remove(&self.name) {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
+/// steer's pin directory of a gateway in the lab `name`.
+pub fn pin_dir(name: &str, side: Side) -> PathBuf {
+    bpffs(name, side).join("steer")
+}
+
+fn bpffs(name: &str, side: Side) -> PathBuf {
+    lab_dir(name).join(match side {
+        Side::A => "bpf-a",
+        Side::B => "bpf-b",
+    })
+}
+
+fn mount_bpffs(path: &std::path::Path) -> Result<()> {
+    std::fs::create_dir_all(path).with_context(|| format!("{}", path.display()))?;
+    let none: Option<&str> = None;
+    mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), none)
+        .with_context(|| format!("{}: a bpffs cannot be mounted", path.display()))
+}
+

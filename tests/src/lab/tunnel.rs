@@ -1,0 +1,115 @@
+//! What can be done to a tunnel, and what its device counted.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+
+use super::topology::{self, Side};
+use super::{Lab, tunnel_name, underlay_name};
+
+/// Nobody's MAC address: frames to it are dropped silently by the far end.
+const NOBODY: &str = "02:00:00:00:00:99";
+
+/// What the kernel counted on a device (`/proc/net/dev`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeviceCounters {
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+}
+
+impl Lab {
+    /// Loses every packet of tunnel `k` between the gateways, silently: no
+    /// device changes its state, only the counters stand still.
+    pub fn cut_tunnel(&self, k: usize) -> Result<()> {
+        self.each_end(k, |address| {
+            vec!["replace".into(), address.to_string(), "lladdr".into(), NOBODY.into(), "nud".into(), "permanent".into()]
+        })
+    }
+
+    /// Undoes [`Lab::cut_tunnel`].
+    pub fn restore_tunnel(&self, k: usize) -> Result<()> {
+        self.each_end(k, |address| vec!["del".into(), address.to_string()])
+    }
+
+    fn each_end(&self, k: usize, args: impl Fn(Ipv4Addr) -> Vec<String>) -> Result<()> {
+        let device = underlay_name(k);
+        for side in [Side::A, Side::B] {
+            let line = args(topology::underlay_address(side.other(), k)).join(" ");
+            self.gateway(side).ip_batch(&[format!("neigh {line} dev {device}")])?;
+        }
+        Ok(())
+    }
+
+    /// Sets tunnel device `k` of one gateway down.
+    pub fn tunnel_down(&self, side: Side, k: usize) -> Result<()> {
+        self.gateway(side).ip(&["link", "set", &tunnel_name(k), "down"])
+    }
+
+    /// Sets tunnel device `k` of one gateway up, with the routes that went with it.
+    pub fn tunnel_up(&self, side: Side, k: usize) -> Result<()> {
+        let gateway = self.gateway(side);
+        gateway.ip(&["link", "set", &tunnel_name(k), "up"])?;
+        // The kernel drops IPv6 addresses and all routes of a device that goes down.
+        let mut lines: Vec<_> = topology::tunnel(side, k)
+            .into_iter()
+            .chain(if k == 0 { topology::routes(side) } else { Vec::new() })
+            .map(|line| line.replace("addr add", "addr replace").replace("route add", "route replace"))
+            .collect();
+        gateway.ip_batch(&std::mem::take(&mut lines))
+    }
+
+    /// Deletes tunnel device `k` of one gateway.
+    pub fn tunnel_delete(&self, side: Side, k: usize) -> Result<()> {
+        self.gateway(side).ip(&["link", "del", &tunnel_name(k)])
+    }
+
+    /// Counters of a gateway's tunnels, in the tunnels' order; zero for a deleted one.
+    pub fn tunnel_counters(&self, side: Side) -> Result<Vec<DeviceCounters>> {
+        let text = self.gateway(side).within(|| {
+            std::fs::read_to_string("/proc/thread-self/net/dev").context("/proc/net/dev")
+        })?;
+        let devices = parse_net_dev(&text);
+        Ok((0..self.options().tunnels)
+            .map(|k| devices.get(tunnel_name(k).as_str()).copied().unwrap_or_default())
+            .collect())
+    }
+}
+
+fn parse_net_dev(text: &str) -> BTreeMap<&str, DeviceCounters> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, numbers) = line.split_once(':')?;
+            let n: Vec<u64> = numbers.split_whitespace().map_while(|n| n.parse().ok()).collect();
+            let counters = DeviceCounters {
+                rx_bytes: *n.first()?,
+                rx_packets: *n.get(1)?,
+                tx_bytes: *n.get(8)?,
+                tx_packets: *n.get(9)?,
+            };
+            Some((name.trim(), counters))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn net_dev_lines() {
+        let text = "Inter-|   Receive  |  Transmit\n face |bytes\n\
+                    wg0: 1 2 0 0 0 0 0 0 30 40 0 0 0 0 0 0\n";
+        let counters = parse_net_dev(text)["wg0"];
+        assert_eq!(
+            counters,
+            DeviceCounters { rx_bytes: 1, rx_packets: 2, tx_bytes: 30, tx_packets: 40 }
+        );
+    }
+}

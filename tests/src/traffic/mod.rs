@@ -1,0 +1,1 @@
+//! Traffic of our own: flows that carry their number, so that both ends know them.
