@@ -1,13 +1,19 @@
 //! The commands of this repository: `cargo xtask COMMAND`.
 
+mod check;
+mod compile;
+mod libtest;
+mod licences;
 mod linker;
 mod packages;
 mod process;
 mod repo;
+mod run;
 mod setup;
+mod test;
 mod toolchain;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,10 +39,34 @@ enum Task {
         #[arg(long)]
         build_only: bool,
     },
+    /// Set up and build.
+    Build {
+        /// With optimisations.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Set up, build, and show steered flows in the lab; after `--`, steer on this machine.
+    Run(run::RunArgs),
+    /// The lab, kept for playing: up, down, shell, status.
+    Lab {
+        /// Arguments of `steer-lab`.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Set up, and run every tier of tests that this machine can run.
+    Test(test::TestArgs),
+    /// Formatting, licences, lints of host and eBPF code, documentation.
+    Check,
+    /// The benchmarks, as ratios.
+    Bench {
+        /// Arguments of `steer-bench`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    match perform(&Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");
@@ -45,19 +75,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: Task) -> Result<ExitCode> {
+fn perform(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Setup {
             dry_run,
             build_only,
         } => {
-            let purpose = if build_only {
+            let purpose = if *build_only {
                 Purpose::Build
             } else {
                 Purpose::Lab
             };
-            setup::command(purpose, dry_run)?;
+            setup::command(purpose, *dry_run)?;
         }
+        Task::Build { release } => {
+            setup::ensure(Purpose::Build)?;
+            compile::everything(*release)?;
+        }
+        Task::Run(args) => run::run(args)?,
+        Task::Lab { args } => run::lab(args)?,
+        Task::Test(args) => return test::command(args),
+        Task::Check => return check::command(),
+        Task::Bench { args } => run::bench(args)?,
     }
     Ok(ExitCode::SUCCESS)
 }

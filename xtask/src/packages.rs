@@ -35,6 +35,8 @@ pub(crate) enum Item {
     Bpftool,
     /// `nft`.
     Nftables,
+    /// `ping`.
+    Ping,
 }
 
 impl Manager {
@@ -98,6 +100,8 @@ impl Manager {
             (Self::Pacman, Item::Bpftool) => &[&["bpf"]],
             (_, Item::Bpftool) => &[&["bpftool"]],
             (_, Item::Nftables) => &[&["nftables"]],
+            (Self::Apt, Item::Ping) => &[&["iputils-ping"]],
+            (_, Item::Ping) => &[&["iputils"]],
         }
     }
 
@@ -271,7 +275,7 @@ fn by_hand(item: Item) -> &'static str {
             "this kernel has no WireGuard; by hand:\n    \
              go install golang.zx2c4.com/wireguard@latest, and put it into PATH as wireguard-go"
         }
-        Item::Iproute | Item::WireguardTools | Item::Bpftool | Item::Nftables => {
+        Item::Iproute | Item::WireguardTools | Item::Bpftool | Item::Nftables | Item::Ping => {
             "install it by hand and have it in PATH, then:\n    cargo xtask setup"
         }
     }

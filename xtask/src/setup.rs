@@ -109,6 +109,7 @@ fn missing_lab_items() -> Vec<Item> {
         ("wg", Item::WireguardTools),
         ("bpftool", Item::Bpftool),
         ("nft", Item::Nftables),
+        ("ping", Item::Ping),
     ]
     .into_iter()
     .filter(|(program, _)| find_program(program).is_none())

@@ -1,0 +1,117 @@
+//! The command `check`: everything that is right or wrong without running it.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    licences,
+    process::{is_executable, run, say},
+    repo,
+    setup::{self, Purpose},
+    toolchain::Toolchain,
+};
+
+/// A thing to check: its name, and how.
+type Step = (&'static str, fn() -> Result<()>);
+
+/// In the order of what is found fastest. The check that generated files are
+/// up to date belongs here too, as soon as some are committed.
+const STEPS: [Step; 5] = [
+    ("formatting", formatting),
+    ("licences", licences::check),
+    ("lints", lints),
+    ("lints of the eBPF program", ebpf_lints),
+    ("documentation", documentation),
+];
+
+/// Makes every check, and names at the end those that failed.
+pub(crate) fn command() -> Result<ExitCode> {
+    setup::ensure(Purpose::Build)?;
+    let mut failed = Vec::new();
+    for (name, step) in STEPS {
+        say("check", name);
+        if let Err(error) = step() {
+            eprintln!("check: {name}: {error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        println!("check: {} of {} passed", STEPS.len(), STEPS.len());
+        Ok(ExitCode::SUCCESS)
+    } else {
+        println!("check: failed: {}", failed.join(", "));
+        Ok(ExitCode::FAILURE)
+    }
+}
+
+fn formatting() -> Result<()> {
+    run(repo::cargo().args(["fmt", "--all", "--check"]))
+        .map_err(|e| e.context("by hand:\n    cargo fmt --all"))
+}
+
+fn lints() -> Result<()> {
+    run(repo::cargo()
+        .args(["clippy", "--locked", "--workspace", "--all-targets"])
+        .args(["--", "-D", "warnings"]))
+}
+
+fn documentation() -> Result<()> {
+    run(repo::cargo()
+        .args(["doc", "--locked", "--workspace", "--no-deps"])
+        .env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The code that the host's lints do not see: what is compiled for BPF only.
+/// With and without the diagnostics of debug objects.
+fn ebpf_lints() -> Result<()> {
+    let toolchain = match Toolchain::find() {
+        Ok(toolchain) => toolchain,
+        Err(objections) => bail!("{}; by hand:\n    cargo xtask setup", objections.join("; ")),
+    };
+    let clippy = toolchain.prefix.join("bin/cargo-clippy");
+    let has_clippy =
+        is_executable(&clippy) && is_executable(&toolchain.prefix.join("bin/clippy-driver"));
+    if !has_clippy {
+        say(
+            "check",
+            &format!(
+                "{} has no clippy: the compiler's own warnings only",
+                toolchain.prefix.display()
+            ),
+        );
+    }
+    for features in [&[][..], &["--features", "log"]] {
+        let mut command;
+        if has_clippy {
+            // Called by its path: cargo would find rustup's first.
+            command = Command::new(&clippy);
+            command.args([
+                "clippy",
+                "--package",
+                "steer-ebpf",
+                "--package",
+                "steer-common",
+            ]);
+        } else {
+            command = Command::new(toolchain.cargo());
+            command.args(["rustc", "--package", "steer-ebpf", "--bins"]);
+        }
+        command
+            .current_dir(repo::root())
+            .args(["--locked", "--profile", "ebpf", "-Z", "build-std=core"])
+            .args(["--target", "bpfel-unknown-none", "--target-dir"])
+            .arg(repo::root().join("target/ebpf-check"))
+            .args(features)
+            .args(["--", "-D", "warnings"])
+            .env("CARGO", toolchain.cargo())
+            .env("RUSTC", toolchain.rustc())
+            .env(
+                "RUSTC_BOOTSTRAP",
+                u8::from(toolchain.bootstrap()).to_string(),
+            )
+            .env_remove("RUSTUP_TOOLCHAIN");
+        run(&mut command)?;
+    }
+    Ok(())
+}
