@@ -1,0 +1,117 @@
+//! Parallel TCP flows that send as fast as they can; goodput is what the server received.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::lab::{Family, Lab, Side, wait};
+
+use super::server::{SINK_PORT, Server};
+use super::{new_flow_id, raise_file_limit, runtime};
+
+/// Bulk flows that run until this value is dropped.
+#[derive(Debug)]
+pub struct Bulk {
+    flows: Vec<u64>,
+    stop: Option<watch::Sender<()>>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Bulk {
+    /// Starts `count` flows from the client to the server; returns when the
+    /// server received something of each.
+    pub fn start(lab: &Lab, server: &Server, family: Family, count: usize) -> Result<Self> {
+        raise_file_limit();
+        let flows: Vec<_> = (0..count).map(|_| new_flow_id()).collect();
+        let to = SocketAddr::new(Side::B.host(family), SINK_PORT);
+        let (stop, stopped) = watch::channel(());
+        let thread = std::thread::Builder::new().name("bulk".into()).spawn({
+            let (host, flows) = (lab.client().clone(), flows.clone());
+            move || -> Result<()> {
+                host.enter()?;
+                runtime()?.block_on(async {
+                    let tasks: Vec<_> = flows
+                        .into_iter()
+                        .map(|flow| tokio::spawn(send(to, flow, stopped.clone())))
+                        .collect();
+                    for task in tasks {
+                        task.await??;
+                    }
+                    Ok(())
+                })
+            }
+        })?;
+        let mut bulk = Self { flows, stop: Some(stop), thread: Some(thread) };
+        wait::until(&format!("{count} TCP flows to {to}"), Duration::from_secs(15), || {
+            bulk.check()?;
+            Ok(bulk.bytes(server).iter().all(|bytes| *bytes > 0).then_some(()))
+        })?;
+        Ok(bulk)
+    }
+
+    /// Bytes that the server received, per flow.
+    pub fn bytes(&self, server: &Server) -> Vec<u64> {
+        self.flows.iter().map(|flow| server.received(*flow)).collect()
+    }
+
+    /// Goodput in Mbit/s of all flows together while `duration` passes.
+    pub fn goodput(&mut self, server: &Server, duration: Duration) -> Result<f64> {
+        let (before, start) = (self.bytes(server), Instant::now());
+        wait::pause(duration)?;
+        let (after, elapsed) = (self.bytes(server), start.elapsed());
+        self.check()?;
+        Ok(mbit(after.iter().sum::<u64>() - before.iter().sum::<u64>(), elapsed))
+    }
+
+    /// Fails if a flow broke.
+    fn check(&mut self) -> Result<()> {
+        if !self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+            return Ok(());
+        }
+        match self.thread.take().map(JoinHandle::join) {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Bytes in a time as Mbit/s.
+#[expect(clippy::cast_precision_loss, reason = "a measured rate")]
+pub(super) fn mbit(bytes: u64, time: Duration) -> f64 {
+    bytes as f64 * 8.0 / 1e6 / time.as_secs_f64()
+}
+
+async fn send(to: SocketAddr, flow: u64, mut stopped: watch::Receiver<()>) -> Result<()> {
+    let bytes = vec![0; 64 * 1024];
+    let work = async {
+        let mut stream =
+            TcpStream::connect(to).await.with_context(|| format!("tcp {to}: connect"))?;
+        stream.write_u64(flow).await?;
+        loop {
+            stream
+                .write_all(&bytes)
+                .await
+                .with_context(|| format!("tcp {:?} → {to}", stream.local_addr()))?;
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        // An error says that the sender is gone, which is the signal.
+        _ = stopped.changed() => Ok(()),
+    }
+}
