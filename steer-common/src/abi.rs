@@ -461,4 +461,6 @@ pub struct Hook {
     pub attach: AttachKind,
     /// The group's [`GroupId`].
     pub group: u32,
+    /// The kernel's id of the program that was attached last.
+    pub program_id: u32,
 }

@@ -1,3 +1,11 @@
 //! The only door to aya: the object, the maps, the hooks and their pins.
 
+mod batch;
+mod error;
+pub mod maps;
 pub mod object;
+pub mod pins;
+pub mod programs;
+mod records;
+
+pub use error::DatapathError;

@@ -1,0 +1,85 @@
+//! What can go wrong with programs and maps.
+
+use std::{io, path::PathBuf};
+
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, links::LinkError},
+};
+
+/// Why something about the datapath was not done.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message is the documentation")]
+pub enum DatapathError {
+    #[error("{}: no bpf filesystem, and mounting one failed: {source}", dir.display())]
+    NoBpffs { dir: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{}: nothing of steer is pinned here", dir.display())]
+    NotRunning { dir: PathBuf },
+    #[error("{}: pinned by steer with map layout {found}, this is layout {wanted}", dir.display())]
+    OtherAbi { dir: PathBuf, found: u32, wanted: u32 },
+    #[error("{}: {what} is {found}, this steer needs {wanted}", path.display())]
+    OtherMap { path: PathBuf, what: &'static str, found: String, wanted: String },
+    #[error("{}: the flow table has {found} entries, not {wanted}", dir.display())]
+    OtherSize { dir: PathBuf, found: u32, wanted: u32 },
+    #[error("device {device}: another steer instance is attached (program {program_id})")]
+    OtherInstance { device: String, program_id: u32 },
+    #[error("device {device}: it has an {kind} qdisc where clsact would go")]
+    OtherQdisc { device: String, kind: String },
+    #[error("device {device}: attaching failed: {source}")]
+    Attach { device: String, source: ProgramError },
+    #[error("device {device}: adding the clsact qdisc failed: {source}")]
+    Qdisc { device: String, source: aya::programs::tc::TcError },
+    #[error("device {device}: {source}")]
+    Link { device: String, source: LinkError },
+    #[error("loading the eBPF object failed: {0}")]
+    Object(#[from] EbpfError),
+    #[error("loading program {program} failed: {source}")]
+    Program { program: &'static str, source: ProgramError },
+    #[error("map {map}: {source}")]
+    Map { map: &'static str, source: MapError },
+    #[error("map {map}: an element makes no sense to this steer")]
+    BadElement { map: &'static str },
+    #[error("map {map}: {source}")]
+    Batch { map: &'static str, source: io::Error },
+}
+
+impl DatapathError {
+    /// The likely cure.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoBpffs { .. } => {
+                Some("mount one: mount -t bpf bpf /sys/fs/bpf, or name another --pin-dir".into())
+            }
+            Self::NotRunning { .. } => {
+                Some("start it with steerctl run, or name its --pin-dir".into())
+            }
+            Self::OtherAbi { dir, .. } => Some(format!(
+                "use the steerctl that made it, or start over (flows are placed anew): \
+                 steerctl --pin-dir {} detach",
+                dir.display()
+            )),
+            Self::OtherMap { path, .. } => Some(format!(
+                "not a map of this steer: steerctl --pin-dir {} detach removes it",
+                path.parent().unwrap_or(path).display()
+            )),
+            Self::OtherSize { dir, found, .. } => Some(format!(
+                "leave out --max-flows or give {found}; to change it, first: \
+                 steerctl --pin-dir {} detach",
+                dir.display()
+            )),
+            Self::OtherInstance { .. } => {
+                Some("use its --pin-dir, or detach it with its own steerctl".into())
+            }
+            Self::OtherQdisc { device, .. } => {
+                Some(format!("if nothing needs it: tc qdisc del dev {device} ingress"))
+            }
+            Self::Object(_) | Self::Program { .. } => {
+                Some("steerctl -v shows more; please report the verifier's words".into())
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The directory of pins: finding, making, locking and removing it.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::{Flock, FlockArg},
+    mount::{MsFlags, mount, umount},
+    sys::statfs::{BPF_FS_MAGIC, statfs},
+};
+use steer_common::abi::{HookKind, maps};
+
+use super::error::DatapathError;
+
+/// Source name of a bpffs that steer mounted itself, and therefore unmounts.
+const MOUNT_SOURCE: &str = "steer";
+/// Where a bpffs is mounted by custom.
+const CUSTOMARY_MOUNT: &str = "/sys/fs/bpf";
+
+/// A directory on a bpffs that holds the maps and links of one steer.
+#[derive(Clone, Debug)]
+pub struct PinDir {
+    path: PathBuf,
+}
+
+/// Serialises everything that changes a [`PinDir`]; released when dropped or when the process dies.
+#[derive(Debug)]
+pub struct WriteLock(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
+
+/// What [`PinDir::prepare`] made; removed again when dropped without [`Prepared::keep`].
+#[derive(Debug)]
+pub struct Prepared {
+    mounted: Option<PathBuf>,
+    made: Vec<PathBuf>,
+    pins: Option<PinDir>,
+}
+
+impl PinDir {
+    /// The directory at `path`, whether or not it exists.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The pin of a map.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The pin of a hook's link. By number, because bpffs allows no dot in a name and devices do.
+    pub fn link(&self, kind: HookKind, ifindex: u32) -> PathBuf {
+        let kind = match kind {
+            HookKind::Ingress => "ingress",
+            HookKind::Learn => "learn",
+        };
+        self.path.join(format!("{kind}_{ifindex}"))
+    }
+
+    /// Whether any map of steer is pinned here.
+    pub fn is_used(&self) -> bool {
+        maps::ALL.iter().any(|name| self.map(name).exists())
+    }
+
+    /// Makes the directory and, where there is none, the bpffs under it.
+    pub fn prepare(&self) -> Result<Prepared, DatapathError> {
+        let mut prepared = Prepared { mounted: None, made: Vec::new(), pins: None };
+        if !is_on_bpffs(&self.path) {
+            let target = if self.path.starts_with(CUSTOMARY_MOUNT) {
+                PathBuf::from(CUSTOMARY_MOUNT)
+            } else {
+                make_dir(&self.path, &mut prepared.made)?;
+                self.path.clone()
+            };
+            mount(Some(MOUNT_SOURCE), &target, Some("bpf"), MsFlags::empty(), None::<&str>)
+                .map_err(|errno| DatapathError::NoBpffs {
+                    dir: target.clone(),
+                    source: errno.into(),
+                })?;
+            prepared.mounted = Some(target);
+        }
+        make_dir(&self.path, &mut prepared.made)?;
+        if !self.is_used() {
+            prepared.pins = Some(self.clone());
+        }
+        Ok(prepared)
+    }
+
+    /// Waits until no other steerctl changes this directory.
+    ///
+    /// The lock is on the directory above, which outlives this one.
+    pub fn lock(&self) -> Result<WriteLock, DatapathError> {
+        let above = self.path.ancestors().skip(1).find(|dir| dir.is_dir());
+        let dir = above.unwrap_or(Path::new("/"));
+        let failed = |source| DatapathError::Io { path: dir.to_owned(), source };
+        let file = File::open(dir).map_err(failed)?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(WriteLock(lock)),
+            Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
+                log::info!("waiting for another steerctl to finish");
+                Flock::lock(file, FlockArg::LockExclusive)
+                    .map(WriteLock)
+                    .map_err(|(_, errno)| failed(errno.into()))
+            }
+            Err((_, errno)) => Err(failed(errno.into())),
+        }
+    }
+
+    /// Removes every pin of steer and, if it is empty then, the directory. Errors are collected, so
+    /// that one does not keep the rest.
+    pub fn remove(&self) -> Vec<DatapathError> {
+        let mut errors = Vec::new();
+        let mut attempt = |path: &Path, result: io::Result<()>| match result {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                errors.push(DatapathError::Io { path: path.to_owned(), source });
+            }
+            _ => {}
+        };
+        for path in self.pins() {
+            attempt(&path, fs::remove_file(&path));
+        }
+        if is_own_mount(&self.path) {
+            attempt(&self.path, umount(&self.path).map_err(io::Error::from));
+        }
+        match fs::remove_dir(&self.path) {
+            // Somebody else's files, or somebody else's mount: theirs to keep.
+            Err(error) if error.raw_os_error().is_some_and(is_in_use) => {}
+            result => attempt(&self.path, result),
+        }
+        if is_own_mount(Path::new(CUSTOMARY_MOUNT))
+            && fs::read_dir(CUSTOMARY_MOUNT).is_ok_and(|mut entries| entries.next().is_none())
+        {
+            attempt(Path::new(CUSTOMARY_MOUNT), umount(CUSTOMARY_MOUNT).map_err(io::Error::from));
+        }
+        errors
+    }
+
+    /// Everything here whose name is one of ours.
+    fn pins(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.path) else { return Vec::new() };
+        let is_ours = |name: &str| {
+            maps::ALL.contains(&name) || name.starts_with("ingress_") || name.starts_with("learn_")
+        };
+        entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_str().is_some_and(is_ours))
+            .map(|entry| entry.path())
+            .collect()
+    }
+}
+
+impl Prepared {
+    /// What was made stays.
+    pub fn keep(mut self) {
+        self.mounted = None;
+        self.made.clear();
+        self.pins = None;
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        for pin in self.pins.iter().flat_map(PinDir::pins) {
+            report(&pin, fs::remove_file(&pin));
+        }
+        // In reverse: the directories on the mount, the mount, the directories below it.
+        let is_on_mount = |dir: &PathBuf| {
+            self.mounted.as_ref().is_some_and(|mounted| dir != mounted && dir.starts_with(mounted))
+        };
+        let (on_mount, below): (Vec<_>, Vec<_>) = self.made.iter().rev().partition(|d| is_on_mount(d));
+        for dir in on_mount {
+            report(dir, fs::remove_dir(dir));
+        }
+        if let Some(mounted) = &self.mounted {
+            report(mounted, umount(mounted).map_err(io::Error::from));
+        }
+        for dir in below {
+            report(dir, fs::remove_dir(dir));
+        }
+    }
+}
+
+fn report(path: &Path, result: io::Result<()>) {
+    if let Err(error) = result {
+        log::warn!("cleaning up {}: {error}", path.display());
+    }
+}
+
+fn make_dir(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), DatapathError> {
+    let missing: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        fs::create_dir(dir)
+            .map_err(|source| DatapathError::Io { path: dir.to_owned(), source })?;
+        made.push(dir.to_owned());
+    }
+    Ok(())
+}
+
+/// Whether a path is, or would be, on a bpffs.
+fn is_on_bpffs(path: &Path) -> bool {
+    let existing = path.ancestors().find(|dir| dir.exists());
+    existing.is_some_and(|dir| {
+        statfs(dir).is_ok_and(|answer| answer.filesystem_type() == BPF_FS_MAGIC)
+    })
+}
+
+/// Whether a mount that steer made is rooted at this directory.
+fn is_own_mount(dir: &Path) -> bool {
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let is_mount = dir.parent().and_then(device) != device(dir);
+    is_mount
+        && fs::read_to_string("/proc/self/mountinfo").is_ok_and(|text| {
+            text.lines().any(|line| {
+                // … mount point (5th) … - type source options (proc_pid_mountinfo(5))
+                let mount_point = line.split(' ').nth(4);
+                let kind_and_source = line.split(" - ").nth(1).unwrap_or("");
+                mount_point == dir.to_str()
+                    && kind_and_source.starts_with(&format!("bpf {MOUNT_SOURCE} "))
+            })
+        })
+}
+
+fn is_in_use(errno: i32) -> bool {
+    use nix::errno::Errno;
+    matches!(Errno::from_raw(errno), Errno::ENOTEMPTY | Errno::EBUSY)
+}

@@ -1,0 +1,131 @@
+//! Maps of the layouts in `steer_common::abi`, read and written as plain bytes.
+//!
+//! aya wants its own marker trait on every type; bytes with a checked
+//! conversion spare both that and any `unsafe`.
+
+use aya::{
+    Pod,
+    maps::{Array, HashMap, IterableMap, Map, MapData, MapError, PerCpuArray},
+};
+use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, checked};
+
+use super::error::DatapathError;
+
+type Result<T> = std::result::Result<T, DatapathError>;
+
+/// The error of an operation on `map`.
+pub(super) fn on(map: &'static str) -> impl Fn(MapError) -> DatapathError {
+    move |source| DatapathError::Map { map, source }
+}
+
+/// The bytes of a record.
+pub(super) fn encode<const N: usize>(record: &impl NoUninit) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(bytemuck::bytes_of(record));
+    bytes
+}
+
+/// The record in some bytes.
+pub(super) fn decode<T: CheckedBitPattern>(map: &'static str, bytes: &[u8]) -> Result<T> {
+    checked::try_pod_read_unaligned(bytes).map_err(|_| DatapathError::BadElement { map })
+}
+
+/// An array of records of `N` bytes.
+pub(super) struct Records<const N: usize> {
+    name: &'static str,
+    map: Array<MapData, [u8; N]>,
+}
+
+impl<const N: usize> Records<N> {
+    pub(super) fn new(name: &'static str, map: Map) -> Result<Self> {
+        Ok(Self { name, map: map.try_into().map_err(on(name))? })
+    }
+
+    pub(super) fn get<T: CheckedBitPattern>(&self, index: u32) -> Result<T> {
+        decode(self.name, &self.map.get(&index, 0).map_err(on(self.name))?)
+    }
+
+    pub(super) fn set(&mut self, index: u32, record: &impl NoUninit) -> Result<()> {
+        self.map.set(index, encode::<N>(record), 0).map_err(on(self.name))
+    }
+}
+
+/// A hash of records.
+pub(super) struct Table<const K: usize, const N: usize> {
+    name: &'static str,
+    map: HashMap<MapData, [u8; K], [u8; N]>,
+}
+
+impl<const K: usize, const N: usize> Table<K, N> {
+    pub(super) fn new(name: &'static str, map: Map) -> Result<Self> {
+        Ok(Self { name, map: map.try_into().map_err(on(name))? })
+    }
+
+    /// The map itself.
+    pub(super) fn data(&self) -> &MapData {
+        self.map.map()
+    }
+
+    pub(super) fn get<T: CheckedBitPattern>(&self, key: &impl NoUninit) -> Result<Option<T>> {
+        match self.map.get(&encode(key), 0) {
+            Ok(bytes) => decode(self.name, &bytes).map(Some),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(on(self.name)(error)),
+        }
+    }
+
+    pub(super) fn all<Key: CheckedBitPattern, T: CheckedBitPattern>(&self) -> Result<Vec<(Key, T)>> {
+        self.map
+            .iter()
+            .map(|element| {
+                let (key, value) = element.map_err(on(self.name))?;
+                Ok((decode(self.name, &key)?, decode(self.name, &value)?))
+            })
+            .collect()
+    }
+
+    pub(super) fn set(&mut self, key: &impl NoUninit, record: &impl NoUninit) -> Result<()> {
+        self.map.insert(encode::<K>(key), encode::<N>(record), 0).map_err(on(self.name))
+    }
+
+    /// Whether there was one to remove.
+    pub(super) fn remove(&mut self, key: &impl NoUninit) -> Result<bool> {
+        match self.map.remove(&encode(key)) {
+            Ok(()) => Ok(true),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(on(self.name)(error)),
+        }
+    }
+}
+
+/// Per-CPU records of counters.
+pub(super) struct Counters<const N: usize> {
+    name: &'static str,
+    map: PerCpuArray<MapData, [u8; N]>,
+}
+
+impl<const N: usize> Counters<N>
+where
+    [u8; N]: Pod,
+{
+    pub(super) fn new(name: &'static str, map: Map) -> Result<Self> {
+        Ok(Self { name, map: map.try_into().map_err(on(name))? })
+    }
+
+    /// The sum over all CPUs, as a record of nothing but `u64`.
+    pub(super) fn sum<T: AnyBitPattern + NoUninit>(&self, index: u32) -> Result<T> {
+        let mut sum = vec![0_u64; N / 8];
+        let copies = self.map.get(&index, 0).map_err(on(self.name))?;
+        for copy in copies.iter() {
+            for (total, part) in sum.iter_mut().zip(copy.chunks_exact(8)) {
+                *total += bytemuck::pod_read_unaligned::<u64>(part);
+            }
+        }
+        Ok(*bytemuck::from_bytes(bytemuck::cast_slice(&sum)))
+    }
+}
