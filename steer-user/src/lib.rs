@@ -1,1 +1,8 @@
 //! steer's userspace: everything `steerctl` does.
+
+pub mod cli;
+pub mod datapath;
+pub mod net;
+pub mod output;
+pub mod plan;
+pub mod sys;

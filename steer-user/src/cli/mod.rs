@@ -1,0 +1,310 @@
+//! The command line of `steerctl`.
+
+mod error;
+mod values;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+
+pub use error::{Refusal, UsageError};
+pub use values::{Hook, MAX_FLOWS_MAX, Placement};
+
+use crate::plan::{self, FlowEndpoint, IdleSpec, Request, TunnelSpec, WeightSpec};
+
+/// Where the maps and links are pinned without `--pin-dir`.
+pub const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/steer";
+
+/// Steers every flow onto one of several WireGuard tunnels, spread by weight,
+/// and keeps it there.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "steerctl",
+    version,
+    disable_help_subcommand = true,
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage. A refused command changes nothing."
+)]
+pub struct Cli {
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Work in this named network namespace (see ip-netns(8)).
+    #[arg(long, global = true, value_name = "NAME")]
+    pub netns: Option<String>,
+    /// Directory of the pinned maps; a bpffs is mounted there if there is none.
+    /// Two gateways on one machine use two directories.
+    #[arg(long, global = true, value_name = "DIR", env = "STEER_PIN_DIR", default_value = PIN_DIR_DEFAULT)]
+    pub pin_dir: PathBuf,
+    /// Say more on stderr; twice for details of every step.
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Steer, and stay in the foreground to follow the devices.
+    ///
+    /// Loads the program, attaches it to the LAN devices and tunnels and pins
+    /// the maps. Prints one line "ready …" when packets are being steered. If
+    /// steer is already here, adopts its state: no live flow moves. SIGINT and
+    /// SIGTERM detach and unpin everything unless --keep.
+    Run(RunArgs),
+    /// Steer, and return; packets are steered until detach.
+    Attach(SteerArgs),
+    /// Remove everything that steer put on this machine, and nothing else.
+    Detach(DetachArgs),
+    /// Show groups, tunnels, hooks and counters.
+    Status,
+    /// Show or change the weights of tunnels; live flows stay where they are.
+    Weights(WeightsArgs),
+    /// Take a tunnel out of use: its flows leave at their next packet.
+    Disable(TunnelArgs),
+    /// Give a tunnel new flows again; live flows stay where they are.
+    Enable(TunnelArgs),
+    /// List live flows.
+    Flows(FlowsArgs),
+    /// Tell which tunnel a flow uses or would use, and why; creates nothing.
+    Explain(ExplainArgs),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// What to steer.
+    #[command(flatten)]
+    pub steer: SteerArgs,
+    /// Leave program and maps in place at the end, so that packets are steered on.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// What to steer: arguments of `run` and `attach`.
+#[derive(Clone, Debug, Args)]
+pub struct SteerArgs {
+    /// LAN device whose incoming packets are steered; may be repeated.
+    #[arg(long, value_name = "IF", value_parser = plan::device_name)]
+    pub iface: Vec<String>,
+    /// Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices.
+    ///
+    /// Weight is 0 to 65535, 1 if not given. The id (0 to 254) is what the tunnel is called in the hash
+    /// table; without it, the number that the name ends in, or one that is assigned and kept.
+    #[arg(long, value_name = "NAME[=WEIGHT][@ID]")]
+    pub tunnel: Vec<TunnelSpec>,
+    /// Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common.
+    #[arg(long, value_name = "CIDR", value_parser = plan::prefix)]
+    pub prefix: Vec<IpNet>,
+    /// Group of tunnels to make or change.
+    #[arg(long, value_name = "NAME", default_value = "default", value_parser = plan::group_name)]
+    pub group: String,
+    /// Where to steer: auto, or ingress of the LAN devices.
+    #[arg(long, value_name = "HOOK", default_value = "auto", value_parser = values::hook)]
+    pub hook: Hook,
+    /// How a new flow gets its tunnel: hash.
+    #[arg(long, value_name = "HOW", default_value = "hash", value_parser = values::placement)]
+    pub placement: Placement,
+    /// Seed of the flow hash, decimal or 0x…; random and kept if not given.
+    ///
+    /// Two gateways with the same seed, ids and weights place both directions of a flow alike.
+    #[arg(long, value_name = "N", value_parser = plan::seed)]
+    pub seed: Option<u64>,
+    /// Size of the flow table; 2 % of the memory if not given, 65536 to 1048576 entries.
+    #[arg(long, value_name = "N", value_parser = values::max_flows)]
+    pub max_flows: Option<u32>,
+    /// Forget a flow after this time without a packet: 30m, or tcp=2h,udp=5m (tcp, closing, udp, other).
+    ///
+    /// Without it: TCP 2h4m, TCP after FIN or RST 30s, UDP 5m, others 60s.
+    #[arg(long, value_name = "TIME")]
+    pub idle: Option<IdleSpec>,
+    /// Check everything and say what would be done, but do nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+impl SteerArgs {
+    /// The part that planning is about.
+    pub fn request(&self) -> Request {
+        Request {
+            group: self.group.clone(),
+            ifaces: self.iface.clone(),
+            tunnels: self.tunnel.clone(),
+            prefixes: self.prefix.clone(),
+            seed: self.seed,
+            max_flows: self.max_flows,
+            idle: self.idle,
+        }
+    }
+}
+
+/// Arguments of `detach`.
+#[derive(Clone, Debug, Args)]
+pub struct DetachArgs {
+    /// Say what would be removed, but remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `weights`.
+#[derive(Clone, Debug, Args)]
+pub struct WeightsArgs {
+    /// New weight of a tunnel, 0 to 65535; none to show them all.
+    #[arg(value_name = "NAME=WEIGHT")]
+    pub weights: Vec<WeightSpec>,
+    /// Group of the tunnels; needed only to show one of several.
+    #[arg(long, value_name = "NAME", value_parser = plan::group_name)]
+    pub group: Option<String>,
+    /// Show the change, but do not make it.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `disable` and `enable`.
+#[derive(Clone, Debug, Args)]
+pub struct TunnelArgs {
+    /// Tunnel.
+    #[arg(value_parser = plan::device_name)]
+    pub name: String,
+    /// Show the change, but do not make it.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `flows`.
+#[derive(Clone, Debug, Args)]
+pub struct FlowsArgs {
+    /// Only flows on this tunnel.
+    #[arg(long, value_name = "NAME", value_parser = plan::device_name)]
+    pub tunnel: Option<String>,
+    /// Only the first N of them.
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// What comes first: most bytes, longest idle, or oldest.
+    #[arg(long, value_enum, default_value_t = FlowSort::Bytes)]
+    pub sort: FlowSort,
+}
+
+/// Order of `flows`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum FlowSort {
+    /// Most bytes of both directions first.
+    #[default]
+    Bytes,
+    /// Longest without a packet first.
+    Idle,
+    /// Oldest first.
+    Age,
+}
+
+/// Arguments of `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// Protocol: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah or a number.
+    #[arg(value_name = "PROTO", value_parser = plan::protocol)]
+    pub protocol: u8,
+    /// Sender: ADDR, ADDR:PORT or [ADDR6]:PORT; for ICMP echo the port is the identifier.
+    #[arg(value_name = "SRC[:PORT]")]
+    pub src: FlowEndpoint,
+    /// Receiver, written likewise.
+    #[arg(value_name = "DST[:PORT]")]
+    pub dst: FlowEndpoint,
+}
+
+impl Cli {
+    /// Reads a command line, the program's name first.
+    pub fn parse_from_args<I>(args: I) -> Result<Self, Refusal>
+    where
+        I: IntoIterator<Item: Into<OsString> + Clone>,
+    {
+        let cli = Self::try_parse_from(args).map_err(|error| error::refusal(&error))?;
+        if let Command::Explain(flow) = &cli.command {
+            check_flow(flow)?;
+        }
+        Ok(cli)
+    }
+
+    /// The definition, for completions and the manual page.
+    pub fn definition() -> clap::Command {
+        Self::command()
+    }
+}
+
+/// What clap cannot know: both ends are of one family, ports come in pairs or not at all.
+fn check_flow(flow: &ExplainArgs) -> Result<(), Refusal> {
+    let refuse = |message: String, hint: &str| {
+        Err(Refusal::Usage(UsageError {
+            message,
+            hint: Some(hint.into()),
+        }))
+    };
+    if flow.src.addr.is_ipv4() != flow.dst.addr.is_ipv4() {
+        return refuse(
+            format!(
+                "{} and {} are not of the same address family",
+                flow.src.addr, flow.dst.addr
+            ),
+            "both ends of a flow are IPv4, or both are IPv6",
+        );
+    }
+    let name = plan::protocol_name(flow.protocol);
+    let has_ports = plan::has_ports(flow.protocol);
+    for end in [flow.src, flow.dst] {
+        if has_ports && end.port.is_none() {
+            return refuse(
+                format!("{}: a {name} flow has ports", end.addr),
+                "for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80",
+            );
+        }
+        if !has_ports && end.port.is_some() && !plan::has_identifier(flow.protocol) {
+            return refuse(
+                format!("{}: a {name} flow has no ports", end.addr),
+                "leave out the port",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The completion script for a shell.
+pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::definition(), "steerctl", &mut script);
+    script
+}
+
+/// The manual page: all verbs in one page, as steerctl(8).
+pub fn manual() -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let mut command = Cli::definition();
+    command.build();
+    let man = clap_mangen::Man::new(command.clone()).section("8");
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    for verb in command.get_subcommands() {
+        let verb_man = clap_mangen::Man::new(verb.clone());
+        page.extend_from_slice(format!(".SH \"steerctl {}\"\n", verb.get_name()).as_bytes());
+        verb_man.render_synopsis_section(&mut page)?;
+        verb_man.render_description_section(&mut page)?;
+        verb_man.render_options_section(&mut page)?;
+    }
+    man.render_extra_section(&mut page)?;
+    man.render_version_section(&mut page)?;
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! What happens to devices while steer watches.
+
+use futures_util::StreamExt;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::MulticastGroup;
+
+use super::{Device, NetError, links};
+
+/// Something happened to a device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// It appeared, or its name, MTU or flags may have changed. Addresses and WireGuard are not filled in.
+    Changed(Device),
+    /// It is gone.
+    Removed {
+        /// Its number, which the kernel may give to another device later.
+        ifindex: u32,
+        /// Its name.
+        name: String,
+    },
+    /// Events were lost; take a new snapshot.
+    Lost,
+}
+
+/// A stream of [`DeviceEvent`]s.
+///
+/// Subscribe first and take the snapshot then, so that nothing falls between.
+pub struct DeviceEvents {
+    messages: Messages,
+}
+
+type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
+
+impl DeviceEvents {
+    /// Subscribes to the devices of the current network namespace.
+    pub fn subscribe() -> Result<Self, NetError> {
+        let (connection, _, messages) =
+            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
+                .map_err(NetError::Socket)?;
+        tokio::spawn(connection);
+        Ok(Self {
+            messages: messages.map(|(message, _)| message).boxed(),
+        })
+    }
+
+    /// The next event; `None` when the socket failed for good.
+    ///
+    /// Cancel safe: a dropped call loses no event.
+    pub async fn next(&mut self) -> Option<DeviceEvent> {
+        loop {
+            let message = self.messages.next().await?;
+            if let Some(event) = event(message.payload) {
+                return Some(event);
+            }
+        }
+    }
+}
+
+fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<DeviceEvent> {
+    match payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
+            links::device(&message).map(DeviceEvent::Changed)
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
+            links::device(&message).map(|device| DeviceEvent::Removed {
+                ifindex: device.ifindex,
+                name: device.name,
+            })
+        }
+        NetlinkPayload::Overrun(_) => Some(DeviceEvent::Lost),
+        _ => None,
+    }
+}

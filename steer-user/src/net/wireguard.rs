@@ -1,0 +1,175 @@
+//! Asking WireGuard about itself: kernel devices by generic netlink,
+//! userspace ones by their socket.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use ipnet::IpNet;
+use log::debug;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
+};
+use netlink_packet_generic::GenlMessage;
+use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
+use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
+use netlink_packet_wireguard::{
+    WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAttribute, WireguardCmd, WireguardMessage,
+    WireguardPeer, WireguardPeerAttribute,
+};
+use netlink_proto::sys::{SocketAddr, protocols::NETLINK_GENERIC};
+
+use super::{Device, Peer, WireGuard, uapi};
+
+/// Fills in `wireguard` of every device that is WireGuard and would tell.
+pub(super) async fn ask_all(devices: &mut [Device]) {
+    for device in devices {
+        let answer = match device.kind.as_deref() {
+            Some("wireguard") => ask_kernel(device.ifindex).await,
+            Some("tun") if device.layer3 => uapi::get(&device.name).await,
+            _ => continue,
+        };
+        match answer {
+            Ok(wireguard) => device.wireguard = Some(wireguard),
+            Err(error) => debug!("{}: WireGuard does not answer: {error}", device.name),
+        }
+    }
+}
+
+async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
+    let family = family_id().await?;
+    let mut message = GenlMessage::from_payload(WireguardMessage {
+        cmd: WireguardCmd::GetDevice,
+        attributes: vec![WireguardAttribute::IfIndex(ifindex)],
+    });
+    message.set_resolved_family_id(family);
+    let mut device = WireGuard::default();
+    for part in request(message, NLM_F_DUMP).await? {
+        for attribute in part.payload.attributes {
+            if let WireguardAttribute::Peers(peers) = attribute {
+                add_peers(&mut device, &peers);
+            }
+        }
+    }
+    Ok(device)
+}
+
+/// The number under which the kernel knows the family `wireguard`.
+async fn family_id() -> io::Result<u16> {
+    let message = GenlMessage::from_payload(GenlCtrl {
+        cmd: GenlCtrlCmd::GetFamily,
+        nlas: vec![GenlCtrlAttrs::FamilyName("wireguard".into())],
+    });
+    request(message, NLM_F_ACK)
+        .await?
+        .into_iter()
+        .flat_map(|part| part.payload.nlas)
+        .find_map(|attribute| match attribute {
+            GenlCtrlAttrs::FamilyId(id) => Some(id),
+            _ => None,
+        })
+        .ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// Sends one generic netlink request and collects all parts of the answer.
+async fn request<F>(message: GenlMessage<F>, flags: u16) -> io::Result<Vec<GenlMessage<F>>>
+where
+    F: std::fmt::Debug + Clone + Eq + Send + Unpin + 'static,
+    GenlMessage<F>: NetlinkSerializable + NetlinkDeserializable + Unpin + Send,
+{
+    let (connection, handle, _) = netlink_proto::new_connection::<GenlMessage<F>>(NETLINK_GENERIC)?;
+    let server = tokio::spawn(connection);
+    let mut message = NetlinkMessage::from(message);
+    message.header.flags = NLM_F_REQUEST | flags;
+    let mut answers = handle
+        .request(message, SocketAddr::new(0, 0))
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    let mut parts = Vec::new();
+    let mut result = Ok(());
+    while let Some(answer) = answers.next().await {
+        match answer.payload {
+            NetlinkPayload::InnerMessage(part) => parts.push(part),
+            NetlinkPayload::Error(error) if error.code.is_some() => result = Err(error.to_io()),
+            NetlinkPayload::Overrun(_) => {
+                result = Err(io::Error::other("the answer was too long for the socket"));
+            }
+            _ => {}
+        }
+    }
+    server.abort();
+    result.map(|()| parts)
+}
+
+/// Adds peers of one part of the answer. A peer whose allowed IPs do not fit
+/// into one part is continued in the next one under the same key, without endpoint.
+fn add_peers(device: &mut WireGuard, peers: &[WireguardPeer]) {
+    for attributes in peers {
+        let mut peer = Peer::default();
+        for attribute in attributes.iter() {
+            match attribute {
+                WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(*endpoint),
+                WireguardPeerAttribute::AllowedIps(networks) => {
+                    peer.allowed_ips
+                        .extend(networks.iter().filter_map(allowed_ip));
+                }
+                WireguardPeerAttribute::LastHandshake(time) => {
+                    let seconds = u64::try_from(time.seconds).unwrap_or(0);
+                    let nanoseconds = u32::try_from(time.nano_seconds).unwrap_or(0);
+                    peer.latest_handshake =
+                        (seconds > 0).then(|| Duration::new(seconds, nanoseconds));
+                }
+                _ => {}
+            }
+        }
+        device.peers.push(peer);
+    }
+}
+
+fn allowed_ip(attributes: &WireguardAllowedIp) -> Option<IpNet> {
+    let mut address: Option<IpAddr> = None;
+    let mut length = None;
+    for attribute in attributes.iter() {
+        match attribute {
+            WireguardAllowedIpAttr::IpAddr(value) => address = Some(*value),
+            WireguardAllowedIpAttr::Cidr(value) => length = Some(*value),
+            _ => {}
+        }
+    }
+    IpNet::new(address?, length?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_wireguard::{WireguardAddressFamily, WireguardTimeSpec};
+
+    use super::*;
+
+    #[test]
+    fn peers_of_an_answer() {
+        let peer = WireguardPeer(vec![
+            WireguardPeerAttribute::PublicKey([1; 32]),
+            WireguardPeerAttribute::Endpoint("192.0.2.1:51820".parse().expect("address")),
+            WireguardPeerAttribute::LastHandshake(WireguardTimeSpec {
+                seconds: 7,
+                nano_seconds: 5,
+            }),
+            WireguardPeerAttribute::AllowedIps(vec![WireguardAllowedIp(vec![
+                WireguardAllowedIpAttr::Family(WireguardAddressFamily::Ipv4),
+                WireguardAllowedIpAttr::IpAddr("10.2.0.0".parse().expect("address")),
+                WireguardAllowedIpAttr::Cidr(16),
+            ])]),
+        ]);
+        let mut device = WireGuard::default();
+        add_peers(&mut device, &[peer]);
+        assert_eq!(
+            device.peers,
+            [Peer {
+                endpoint: "192.0.2.1:51820".parse().ok(),
+                allowed_ips: vec!["10.2.0.0/16".parse().expect("network")],
+                latest_handshake: Some(Duration::new(7, 5)),
+            }]
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Why a plan is refused.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use steer_common::abi::{GROUPS_MAX, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX, TunnelId};
+
+/// Why a plan is refused. Nothing was touched.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message is the documentation")]
+pub enum PlanError {
+    #[error("no LAN device given")]
+    NoIface,
+    #[error("{} {name}: no such device", role(*tunnel))]
+    UnknownDevice {
+        name: String,
+        tunnel: bool,
+        existing: Vec<String>,
+    },
+    #[error("{} {name}: the device is down", role(*tunnel))]
+    DeviceDown { name: String, tunnel: bool },
+    #[error("device {name}: given twice")]
+    DuplicateIface { name: String },
+    #[error("device {name}: is the loopback device")]
+    IfaceLoopback { name: String },
+    #[error("tunnel {name}: given twice")]
+    DuplicateTunnel { name: String },
+    #[error("device {name}: is a tunnel{}, so it cannot be a LAN device", of_group(group.as_deref()))]
+    IfaceIsTunnel { name: String, group: Option<String> },
+    #[error("tunnel {name}: is a LAN device of group {group}")]
+    TunnelIsIface { name: String, group: String },
+    #[error("tunnel {name}: belongs to group {group}")]
+    TunnelOfOtherGroup { name: String, group: String },
+    #[error(
+        "tunnel {name}: not a layer-3 device{}: its packets have MAC headers",
+        kind.as_deref().map(|kind| format!(" but {kind}")).unwrap_or_default()
+    )]
+    NotLayer3 { name: String, kind: Option<String> },
+    #[error("{count} tunnels: a group has at most {TUNNELS_PER_GROUP_MAX}")]
+    TooManyTunnels { count: usize },
+    #[error("tunnel {name}: id {id} is taken by tunnel {holder}")]
+    IdTaken {
+        name: String,
+        id: TunnelId,
+        holder: String,
+    },
+    #[error("no tunnel id is free: there are 255 tunnels")]
+    NoFreeId,
+    #[error("there are {GROUPS_MAX} groups, and no more are possible")]
+    TooManyGroups,
+    #[error("group {group}: all weights are 0, so no tunnel could get new flows")]
+    AllWeightsZero { group: String },
+    #[error("no WireGuard device found")]
+    NothingDiscovered { down: Vec<String> },
+    #[error("tunnel {name}: its AllowedIPs are not known")]
+    AllowedIpsUnknown { name: String },
+    #[error(
+        "the tunnels have no AllowedIPs in common that could be steered{}",
+        why_not(reasons)
+    )]
+    NoCommonPrefix { reasons: Vec<String> },
+    #[error("group {name}: no such group")]
+    NoSuchGroup { name: String, existing: Vec<String> },
+    #[error("tunnel {name}: no such tunnel")]
+    NoSuchTunnel { name: String, existing: Vec<String> },
+    #[error("tunnel {name}: is in group {group}, not in {wanted}")]
+    TunnelNotInGroup {
+        name: String,
+        group: String,
+        wanted: String,
+    },
+    #[error("there are {} groups", existing.len())]
+    GroupNeeded { existing: Vec<String> },
+    #[error("prefix {prefix}: the default route cannot be steered")]
+    DefaultRoute { prefix: IpNet },
+    #[error("prefix {prefix}: {scope} addresses are never steered")]
+    Scope { prefix: IpNet, scope: &'static str },
+    #[error("prefix {prefix}: holds the IPv4-mapped addresses ::ffff:0:0/96")]
+    Mapped { prefix: IpNet },
+    #[error("prefix {prefix}: given twice")]
+    DuplicatePrefix { prefix: IpNet },
+    #[error("prefix {prefix}: overlaps prefix {other}{}", of_group(group.as_deref()))]
+    OverlappingPrefix {
+        prefix: IpNet,
+        other: IpNet,
+        group: Option<String>,
+    },
+    #[error("prefix {prefix}: contains {address}, this gateway's own address on {device}")]
+    OwnAddress {
+        prefix: IpNet,
+        address: IpAddr,
+        device: String,
+    },
+    #[error("prefix {prefix}: contains {address}, the endpoint of tunnel {tunnel}")]
+    Endpoint {
+        prefix: IpNet,
+        address: IpAddr,
+        tunnel: String,
+    },
+    #[error("{count} prefixes: all groups together have at most {PREFIXES_MAX}")]
+    TooManyPrefixes { count: usize },
+    #[error("--max-flows {wanted}: the flow table is there already, with {found} entries")]
+    MaxFlowsFixed { wanted: u32, found: u32 },
+}
+
+fn role(tunnel: bool) -> &'static str {
+    if tunnel { "tunnel" } else { "device" }
+}
+
+fn of_group(group: Option<&str>) -> String {
+    group
+        .map(|group| format!(" of group {group}"))
+        .unwrap_or_default()
+}
+
+fn why_not(reasons: &[String]) -> String {
+    if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", reasons.join("; "))
+    }
+}
+
+/// `existing: a, b`, or that there are none.
+fn list(names: &[String], what: &str) -> String {
+    if names.is_empty() {
+        format!("there are no {what}")
+    } else {
+        format!("existing: {}", names.join(", "))
+    }
+}
+
+impl PlanError {
+    /// The likely cure.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoIface => "name the devices that local packets come in on: --iface lan0".into(),
+            Self::UnknownDevice { existing, .. } => list(existing, "such devices"),
+            Self::DeviceDown { name, .. } => format!("ip link set {name} up"),
+            Self::NotLayer3 { .. } => {
+                "a tunnel is a WireGuard or TUN device, or another one without MAC headers".into()
+            }
+            Self::IdTaken { .. } => "give another id, or none".into(),
+            Self::AllWeightsZero { .. } => {
+                "give one tunnel a weight above 0; to stop steering, use steerctl detach".into()
+            }
+            Self::NothingDiscovered { down } if !down.is_empty() => {
+                format!(
+                    "down: {}; or name the tunnels: --tunnel wg0",
+                    down.join(", ")
+                )
+            }
+            Self::NothingDiscovered { .. } => {
+                "name the tunnels and what to steer: --tunnel wg0 --prefix 10.2.0.0/16".into()
+            }
+            Self::AllowedIpsUnknown { .. }
+            | Self::NoCommonPrefix { .. }
+            | Self::DefaultRoute { .. } => "name the remote networks: --prefix 10.2.0.0/16".into(),
+            Self::NoSuchGroup { existing, .. } => list(existing, "groups"),
+            Self::NoSuchTunnel { existing, .. } => list(existing, "tunnels"),
+            Self::GroupNeeded { existing } if existing.is_empty() => {
+                "start with steerctl run --iface lan0".into()
+            }
+            Self::GroupNeeded { existing } => {
+                format!("name one with --group: {}", existing.join(", "))
+            }
+            Self::Mapped { .. } => "write IPv4 prefixes as IPv4".into(),
+            Self::OverlappingPrefix { group: None, .. } => "the larger one is enough".into(),
+            Self::OwnAddress { .. } => {
+                "steer only what is behind the tunnels; split the prefix around the address".into()
+            }
+            Self::Endpoint { .. } => {
+                "the tunnel's own packets would enter the tunnel; split the prefix around it".into()
+            }
+            Self::MaxFlowsFixed { .. } => {
+                "leave out --max-flows, or steerctl detach first (flows are then placed anew)"
+                    .into()
+            }
+            _ => return None,
+        })
+    }
+}

@@ -1,0 +1,449 @@
+//! Planning and validation: what an operator asks for, checked against what
+//! there is, before anything is touched. Pure: no clock, no kernel, no file.
+
+mod change;
+mod discover;
+mod error;
+mod ids;
+mod limits;
+mod prefixes;
+mod values;
+
+use ipnet::IpNet;
+use steer_common::abi::{
+    Admin, GROUPS_MAX, GroupId, Health, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX, TunnelId,
+};
+
+pub use change::{Change, TunnelChange, change_admin, change_weights, shares};
+pub use error::PlanError;
+pub use limits::{FLOW_BYTES, Idle, default_max_flows};
+pub use values::{FlowEndpoint, IdleSpec, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
+pub use values::{device_name, group_name, has_identifier, has_ports};
+pub use values::{prefix, protocol, protocol_name, seed};
+
+use crate::net::{Device, Devices};
+
+/// The weight of a tunnel for which none was given.
+pub const WEIGHT_DEFAULT: u32 = 1;
+
+/// What an operator asks `run` or `attach` for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Group to make or change.
+    pub group: String,
+    /// LAN devices.
+    pub ifaces: Vec<String>,
+    /// Tunnels; none to discover them.
+    pub tunnels: Vec<TunnelSpec>,
+    /// Prefixes; none to discover them.
+    pub prefixes: Vec<IpNet>,
+    /// Seed of the flow hash.
+    pub seed: Option<u64>,
+    /// Size of the flow table.
+    pub max_flows: Option<u32>,
+    /// Idle time-outs.
+    pub idle: Option<IdleSpec>,
+}
+
+/// What the pinned maps hold already; empty when there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Existing {
+    /// Seed of the flow hash.
+    pub seed: Option<u64>,
+    /// Size of the flow table.
+    pub max_flows: Option<u32>,
+    /// Idle time-outs.
+    pub idle: Option<Idle>,
+    /// All groups.
+    pub groups: Vec<ExistingGroup>,
+}
+
+/// A group in the pinned maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExistingGroup {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: GroupId,
+    /// Its prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// Its LAN devices.
+    pub ifaces: Vec<String>,
+    /// Its tunnels.
+    pub tunnels: Vec<ExistingTunnel>,
+}
+
+/// A tunnel in the pinned maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExistingTunnel {
+    /// Its device name.
+    pub name: String,
+    /// Its number.
+    pub id: TunnelId,
+    /// Its weight.
+    pub weight: u32,
+    /// What the operator wants of it.
+    pub admin: Admin,
+    /// What is known of it.
+    pub health: Health,
+}
+
+impl Existing {
+    /// The group of this name.
+    pub fn group(&self, name: &str) -> Result<&ExistingGroup, PlanError> {
+        self.find_group(name).ok_or_else(|| PlanError::NoSuchGroup {
+            name: name.to_owned(),
+            existing: self.groups.iter().map(|group| group.name.clone()).collect(),
+        })
+    }
+
+    /// The tunnel of this name, and its group.
+    pub fn tunnel(&self, name: &str) -> Result<(&ExistingGroup, &ExistingTunnel), PlanError> {
+        self.tunnels()
+            .find(|(_, tunnel)| tunnel.name == name)
+            .ok_or_else(|| PlanError::NoSuchTunnel {
+                name: name.to_owned(),
+                existing: self
+                    .tunnels()
+                    .map(|(_, tunnel)| tunnel.name.clone())
+                    .collect(),
+            })
+    }
+
+    fn find_group(&self, name: &str) -> Option<&ExistingGroup> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    fn tunnels(&self) -> impl Iterator<Item = (&ExistingGroup, &ExistingTunnel)> {
+        self.groups
+            .iter()
+            .flat_map(|group| group.tunnels.iter().map(move |tunnel| (group, tunnel)))
+    }
+}
+
+/// What is to be done: the whole of one group, whatever of it is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The group's name.
+    pub group: String,
+    /// The group's number: its own, or the smallest that is free.
+    pub group_id: GroupId,
+    /// LAN devices, in the order given.
+    pub hooks: Vec<PlannedHook>,
+    /// Tunnels, in the order of their ids. Tunnels of the group that are not here are to be removed.
+    pub tunnels: Vec<PlannedTunnel>,
+    /// Prefixes, sorted. Prefixes of the group that are not here are to be removed.
+    pub prefixes: Vec<IpNet>,
+    /// Seed: as asked for, or as found; `None` to choose one.
+    pub seed: Option<u64>,
+    /// Size of the flow table: as found, as asked for, or by memory.
+    pub max_flows: u32,
+    /// Idle time-outs: as asked for, as found, or the defaults.
+    pub idle: Idle,
+    /// What was discovered or decided on the way, for the operator.
+    pub notes: Vec<String>,
+}
+
+/// A LAN device to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedHook {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ifindex: u32,
+    /// Its packets have no MAC header.
+    pub layer3: bool,
+}
+
+/// A tunnel of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTunnel {
+    /// Its device name.
+    pub name: String,
+    /// Its number in the tables.
+    pub id: TunnelId,
+    /// Its device; 0 for one that was adopted and is gone now.
+    pub ifindex: u32,
+    /// Its weight.
+    pub weight: u32,
+    /// Its device's MTU; 0 when that is gone.
+    pub mtu_bytes: u32,
+    /// Its device is up.
+    pub up: bool,
+}
+
+/// Plans: the checks come in the order in which an operator would want to hear of them.
+pub fn plan(
+    request: &Request,
+    devices: &Devices,
+    existing: &Existing,
+    memory_bytes: u64,
+) -> Result<Plan, PlanError> {
+    let group = existing.find_group(&request.group);
+    let others: Vec<&ExistingGroup> = existing
+        .groups
+        .iter()
+        .filter(|other| other.name != request.group)
+        .collect();
+    let mut notes = Vec::new();
+    // A bare `run` after the loader was killed goes on with what it finds.
+    let adopted = group.filter(|_| {
+        request.ifaces.is_empty() && request.tunnels.is_empty() && request.prefixes.is_empty()
+    });
+
+    let hooks = plan_hooks(request, devices, group, adopted.is_some(), &mut notes)?;
+    for other in &others {
+        for tunnel in &other.tunnels {
+            if hooks.iter().any(|hook| hook.name == tunnel.name) {
+                return Err(PlanError::IfaceIsTunnel {
+                    name: tunnel.name.clone(),
+                    group: Some(other.name.clone()),
+                });
+            }
+        }
+    }
+
+    let specs = match adopted {
+        Some(group) => group
+            .tunnels
+            .iter()
+            .map(|tunnel| TunnelSpec {
+                name: tunnel.name.clone(),
+                weight: None,
+                id: None,
+            })
+            .collect(),
+        None if request.tunnels.is_empty() => {
+            discover::tunnels(devices, group, &hooks, &mut notes)?
+        }
+        None => request.tunnels.clone(),
+    };
+    check_names(&specs, &hooks, existing, &request.group)?;
+    if specs.len() > TUNNELS_PER_GROUP_MAX {
+        return Err(PlanError::TooManyTunnels { count: specs.len() });
+    }
+    let known = |name: &str| group?.tunnels.iter().find(|tunnel| tunnel.name == name);
+    let found = specs
+        .iter()
+        .map(|spec| {
+            // Discovery and adoption keep what is in the group already, even when it is down now.
+            let lenient = request.tunnels.is_empty() && known(&spec.name).is_some();
+            tunnel_device(&spec.name, devices, lenient, &mut notes)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+
+    let ids = ids::assign(&specs, existing, &request.group, &mut notes)?;
+    let mut tunnels: Vec<PlannedTunnel> = specs
+        .iter()
+        .zip(&found)
+        .zip(ids)
+        .map(|((spec, device), id)| PlannedTunnel {
+            name: spec.name.clone(),
+            id,
+            ifindex: device.map_or(0, |device| device.ifindex),
+            weight: spec
+                .weight
+                .or_else(|| known(&spec.name).map(|tunnel| tunnel.weight))
+                .unwrap_or(WEIGHT_DEFAULT),
+            mtu_bytes: device.map_or(0, |device| device.mtu_bytes),
+            up: device.is_some_and(|device| device.up),
+        })
+        .collect();
+    tunnels.sort_by_key(|tunnel| tunnel.id);
+    if tunnels.iter().all(|tunnel| tunnel.weight == 0) {
+        return Err(PlanError::AllWeightsZero {
+            group: request.group.clone(),
+        });
+    }
+
+    let found: Vec<&Device> = found.into_iter().flatten().collect();
+    let mut prefixes = match adopted {
+        Some(group) => group.prefixes.clone(),
+        None if request.prefixes.is_empty() => {
+            discover::prefixes(devices, &found, &others, &mut notes)?
+        }
+        None => request.prefixes.clone(),
+    };
+    prefixes::check_all(&prefixes, devices, &found, &others)?;
+    prefixes.sort();
+    let count = prefixes.len()
+        + others
+            .iter()
+            .map(|other| other.prefixes.len())
+            .sum::<usize>();
+    if count > PREFIXES_MAX {
+        return Err(PlanError::TooManyPrefixes { count });
+    }
+
+    Ok(Plan {
+        group: request.group.clone(),
+        group_id: group_id(group, existing)?,
+        hooks,
+        tunnels,
+        prefixes,
+        seed: plan_seed(request, existing, &mut notes),
+        max_flows: plan_max_flows(request, existing, memory_bytes)?,
+        idle: existing
+            .idle
+            .unwrap_or_default()
+            .with(request.idle.unwrap_or_default()),
+        notes,
+    })
+}
+
+fn plan_hooks(
+    request: &Request,
+    devices: &Devices,
+    group: Option<&ExistingGroup>,
+    adopted: bool,
+    notes: &mut Vec<String>,
+) -> Result<Vec<PlannedHook>, PlanError> {
+    let names = match group {
+        Some(group) if request.ifaces.is_empty() => &group.ifaces,
+        _ => &request.ifaces,
+    };
+    let mut hooks: Vec<PlannedHook> = Vec::new();
+    for name in names {
+        if hooks.iter().any(|hook| hook.name == *name) {
+            return Err(PlanError::DuplicateIface { name: name.clone() });
+        }
+        let device = match devices.by_name(name) {
+            None if adopted => {
+                notes.push(format!("device {name} is gone; nothing is attached to it"));
+                continue;
+            }
+            device => device.ok_or_else(|| unknown(name, false, devices))?,
+        };
+        if device.loopback {
+            return Err(PlanError::IfaceLoopback { name: name.clone() });
+        }
+        if !device.up && !adopted {
+            return Err(PlanError::DeviceDown {
+                name: name.clone(),
+                tunnel: false,
+            });
+        }
+        hooks.push(PlannedHook {
+            name: name.clone(),
+            ifindex: device.ifindex,
+            layer3: device.layer3,
+        });
+    }
+    if hooks.is_empty() {
+        return Err(PlanError::NoIface);
+    }
+    Ok(hooks)
+}
+
+/// A device has one role in one group.
+fn check_names(
+    specs: &[TunnelSpec],
+    hooks: &[PlannedHook],
+    existing: &Existing,
+    group: &str,
+) -> Result<(), PlanError> {
+    for (index, TunnelSpec { name, .. }) in specs.iter().enumerate() {
+        if specs[..index].iter().any(|earlier| earlier.name == *name) {
+            return Err(PlanError::DuplicateTunnel { name: name.clone() });
+        }
+        if hooks.iter().any(|hook| hook.name == *name) {
+            return Err(PlanError::IfaceIsTunnel {
+                name: name.clone(),
+                group: None,
+            });
+        }
+        for other in existing.groups.iter().filter(|other| other.name != group) {
+            let (name, group) = (name.clone(), other.name.clone());
+            if other.tunnels.iter().any(|tunnel| tunnel.name == name) {
+                return Err(PlanError::TunnelOfOtherGroup { name, group });
+            }
+            if other.ifaces.contains(&name) {
+                return Err(PlanError::TunnelIsIface { name, group });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The device of a tunnel; `None` for one that may be missing and is.
+fn tunnel_device<'a>(
+    name: &str,
+    devices: &'a Devices,
+    lenient: bool,
+    notes: &mut Vec<String>,
+) -> Result<Option<&'a Device>, PlanError> {
+    let Some(device) = devices.by_name(name) else {
+        if lenient {
+            notes.push(format!("tunnel {name}: its device is gone"));
+            return Ok(None);
+        }
+        return Err(unknown(name, true, devices));
+    };
+    if !device.layer3 {
+        return Err(PlanError::NotLayer3 {
+            name: name.to_owned(),
+            kind: device.kind.clone(),
+        });
+    }
+    if !device.up {
+        if !lenient {
+            return Err(PlanError::DeviceDown {
+                name: name.to_owned(),
+                tunnel: true,
+            });
+        }
+        notes.push(format!("tunnel {name}: its device is down"));
+    }
+    Ok(Some(device))
+}
+
+fn unknown(name: &str, tunnel: bool, devices: &Devices) -> PlanError {
+    let existing = devices
+        .iter()
+        .filter(|device| !device.loopback && (!tunnel || device.layer3))
+        .map(|device| device.name.clone())
+        .collect();
+    PlanError::UnknownDevice {
+        name: name.to_owned(),
+        tunnel,
+        existing,
+    }
+}
+
+fn group_id(group: Option<&ExistingGroup>, existing: &Existing) -> Result<GroupId, PlanError> {
+    if let Some(group) = group {
+        return Ok(group.id);
+    }
+    (0..GroupId::try_from(GROUPS_MAX).unwrap_or(GroupId::MAX))
+        .find(|id| existing.groups.iter().all(|other| other.id != *id))
+        .ok_or(PlanError::TooManyGroups)
+}
+
+fn plan_seed(request: &Request, existing: &Existing, notes: &mut Vec<String>) -> Option<u64> {
+    if let (Some(wanted), Some(found)) = (request.seed, existing.seed)
+        && wanted != found
+    {
+        notes.push(format!(
+            "seed changes from {found:#x} to {wanted:#x}: new flows are placed by it, live flows stay"
+        ));
+    }
+    request.seed.or(existing.seed)
+}
+
+fn plan_max_flows(
+    request: &Request,
+    existing: &Existing,
+    memory_bytes: u64,
+) -> Result<u32, PlanError> {
+    match (request.max_flows, existing.max_flows) {
+        (Some(wanted), Some(found)) if wanted != found => {
+            Err(PlanError::MaxFlowsFixed { wanted, found })
+        }
+        (_, Some(found)) => Ok(found),
+        (Some(wanted), None) => Ok(wanted),
+        (None, None) => Ok(default_max_flows(memory_bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

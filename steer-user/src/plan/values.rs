@@ -1,0 +1,503 @@
+//! The values that an operator types: tunnels, weights, prefixes, seeds, times
+//! and flow endpoints, with errors that name what is wrong with them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use steer_common::abi::{NAME_BYTES, TUNNEL_ID_MAX, TunnelId};
+
+/// The largest weight.
+pub const WEIGHT_MAX: u32 = 65_535;
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message is the documentation")]
+pub enum ValueError {
+    #[error("tunnel {given:?} is not NAME, NAME=WEIGHT or NAME=WEIGHT@ID")]
+    Tunnel { given: String },
+    #[error("{given:?} is not NAME=WEIGHT")]
+    WeightMissing { given: String },
+    #[error("{given:?} is not a device name: 1 to {} characters without space and slash", NAME_BYTES - 1)]
+    DeviceName { given: String },
+    #[error(
+        "{given:?} is not a group name: 1 to {} letters, digits, dots, dashes and underscores",
+        NAME_BYTES - 1
+    )]
+    GroupName { given: String },
+    #[error("weight of {tunnel}: {given:?} is not a number")]
+    WeightNotANumber { tunnel: String, given: String },
+    #[error("weight of {tunnel}: {given} is not in 0 to {WEIGHT_MAX}")]
+    WeightRange { tunnel: String, given: String },
+    #[error("id of {tunnel}: {given:?} is not a number in 0 to {TUNNEL_ID_MAX}")]
+    Id { tunnel: String, given: String },
+    #[error("prefix {given:?} is not an address and a length like 10.2.0.0/16 or fd00:2::/64")]
+    Prefix { given: String },
+    #[error("prefix {given} has bits set behind its length")]
+    PrefixHostBits { given: IpNet },
+    #[error("seed {given:?} is not a number up to 2^64-1")]
+    Seed { given: String },
+    #[error("idle time {given:?} is not a time")]
+    Idle { given: String },
+    #[error("idle time {given:?}: {protocol:?} is not tcp, closing, udp or other")]
+    IdleProtocol { given: String, protocol: String },
+    #[error("idle time {given:?} is not between 1 second and 30 days")]
+    IdleRange { given: String },
+    #[error("protocol {given:?} is not known")]
+    Protocol { given: String },
+    #[error("{given:?} is not an address with or without a port")]
+    Endpoint { given: String },
+}
+
+impl ValueError {
+    /// The likely cure.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Tunnel { .. } => Some("for example --tunnel wg0=3 or --tunnel wg0=3@0".into()),
+            Self::WeightMissing { .. } => Some("for example: steerctl weights wg0=3 wg1=1".into()),
+            Self::PrefixHostBits { given } => Some(format!("the network is {}", given.trunc())),
+            Self::Seed { .. } => Some("decimal, or hexadecimal with 0x".into()),
+            Self::Idle { .. } | Self::IdleProtocol { .. } | Self::IdleRange { .. } => {
+                Some("for example --idle 30m or --idle tcp=2h,udp=5m".into())
+            }
+            Self::Protocol { .. } => Some(
+                "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah or a number to 255"
+                    .into(),
+            ),
+            Self::Endpoint { .. } => {
+                Some("for example 10.1.0.2, 10.1.0.2:40000, fd00::2 or [fd00::2]:40000".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A device name that the kernel could accept (`dev_valid_name`, `net/core/dev.c`).
+pub fn device_name(given: &str) -> Result<String, ValueError> {
+    let valid = !given.is_empty()
+        && given.len() < NAME_BYTES
+        && given != "."
+        && given != ".."
+        && !given.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0');
+    if valid {
+        Ok(given.into())
+    } else {
+        Err(ValueError::DeviceName {
+            given: given.into(),
+        })
+    }
+}
+
+/// A group name.
+pub fn group_name(given: &str) -> Result<String, ValueError> {
+    let valid = !given.is_empty()
+        && given.len() < NAME_BYTES
+        && given
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if valid {
+        Ok(given.into())
+    } else {
+        Err(ValueError::GroupName {
+            given: given.into(),
+        })
+    }
+}
+
+fn weight(tunnel: &str, given: &str) -> Result<u32, ValueError> {
+    // -1 and 99999999999 are numbers, so they are told the range.
+    let digits = given.strip_prefix('-').unwrap_or(given);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(ValueError::WeightNotANumber {
+            tunnel: tunnel.into(),
+            given: given.into(),
+        });
+    }
+    match given.parse::<u32>() {
+        Ok(weight) if weight <= WEIGHT_MAX => Ok(weight),
+        _ => Err(ValueError::WeightRange {
+            tunnel: tunnel.into(),
+            given: given.into(),
+        }),
+    }
+}
+
+fn id(tunnel: &str, given: &str) -> Result<TunnelId, ValueError> {
+    match given.parse::<TunnelId>() {
+        Ok(id) if id <= TUNNEL_ID_MAX => Ok(id),
+        _ => Err(ValueError::Id {
+            tunnel: tunnel.into(),
+            given: given.into(),
+        }),
+    }
+}
+
+/// `NAME[=WEIGHT][@ID]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelSpec {
+    /// Device name.
+    pub name: String,
+    /// Weight, if given.
+    pub weight: Option<u32>,
+    /// Id, if given.
+    pub id: Option<TunnelId>,
+}
+
+impl FromStr for TunnelSpec {
+    type Err = ValueError;
+
+    fn from_str(given: &str) -> Result<Self, ValueError> {
+        let (rest, id_text) = match given.split_once('@') {
+            Some((rest, text)) => (rest, Some(text)),
+            None => (given, None),
+        };
+        let (name, weight_text) = match rest.split_once('=') {
+            Some((name, text)) => (name, Some(text)),
+            None => (rest, None),
+        };
+        if name.is_empty() {
+            return Err(ValueError::Tunnel {
+                given: given.into(),
+            });
+        }
+        let name = device_name(name)?;
+        Ok(Self {
+            weight: weight_text.map(|text| weight(&name, text)).transpose()?,
+            id: id_text.map(|text| id(&name, text)).transpose()?,
+            name,
+        })
+    }
+}
+
+/// `NAME=WEIGHT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WeightSpec {
+    /// Tunnel name.
+    pub name: String,
+    /// Its new weight.
+    pub weight: u32,
+}
+
+impl FromStr for WeightSpec {
+    type Err = ValueError;
+
+    fn from_str(given: &str) -> Result<Self, ValueError> {
+        let (name, text) = given
+            .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
+            .ok_or_else(|| ValueError::WeightMissing {
+                given: given.into(),
+            })?;
+        Ok(Self {
+            weight: weight(name, text)?,
+            name: device_name(name)?,
+        })
+    }
+}
+
+/// A prefix in CIDR notation; host bits are refused, not dropped.
+pub fn prefix(given: &str) -> Result<IpNet, ValueError> {
+    let network: IpNet = given.parse().map_err(|_| ValueError::Prefix {
+        given: given.into(),
+    })?;
+    if network.addr() == network.network() {
+        Ok(network)
+    } else {
+        Err(ValueError::PrefixHostBits { given: network })
+    }
+}
+
+/// A seed: decimal, or hexadecimal with `0x`.
+pub fn seed(given: &str) -> Result<u64, ValueError> {
+    let parsed = match given
+        .strip_prefix("0x")
+        .or_else(|| given.strip_prefix("0X"))
+    {
+        // `from_str_radix` would take a sign.
+        Some(hex) if hex.starts_with('+') => None,
+        Some(hex) => u64::from_str_radix(hex, 16).ok(),
+        None => given.parse().ok(),
+    };
+    parsed.ok_or_else(|| ValueError::Seed {
+        given: given.into(),
+    })
+}
+
+/// Idle time-outs that the operator wants, each `None` where nothing was said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdleSpec {
+    /// For every protocol not named.
+    pub all: Option<Duration>,
+    /// TCP.
+    pub tcp: Option<Duration>,
+    /// TCP after FIN or RST.
+    pub closing: Option<Duration>,
+    /// UDP and UDP-Lite.
+    pub udp: Option<Duration>,
+    /// All other protocols.
+    pub other: Option<Duration>,
+}
+
+impl FromStr for IdleSpec {
+    type Err = ValueError;
+
+    fn from_str(given: &str) -> Result<Self, ValueError> {
+        let mut spec = Self::default();
+        for part in given.split(',') {
+            let (protocol, text) = match part.split_once('=') {
+                Some((protocol, text)) => (Some(protocol.trim()), text),
+                None => (None, part),
+            };
+            let time = humantime::parse_duration(text.trim()).map_err(|_| ValueError::Idle {
+                given: given.into(),
+            })?;
+            if time < Duration::from_secs(1) || time > Duration::from_hours(30 * 24) {
+                return Err(ValueError::IdleRange {
+                    given: given.into(),
+                });
+            }
+            let slot = match protocol {
+                None => &mut spec.all,
+                Some("tcp") => &mut spec.tcp,
+                Some("closing") => &mut spec.closing,
+                Some("udp") => &mut spec.udp,
+                Some("other") => &mut spec.other,
+                Some(protocol) => {
+                    return Err(ValueError::IdleProtocol {
+                        given: given.into(),
+                        protocol: protocol.into(),
+                    });
+                }
+            };
+            *slot = Some(time);
+        }
+        Ok(spec)
+    }
+}
+
+/// IP protocols with names, for typing and for showing.
+const PROTOCOLS: [(&str, u8); 11] = [
+    ("icmp", 1),
+    ("tcp", 6),
+    ("udp", 17),
+    ("dccp", 33),
+    ("ipv6", 41),
+    ("gre", 47),
+    ("esp", 50),
+    ("ah", 51),
+    ("icmpv6", 58),
+    ("sctp", 132),
+    ("udplite", 136),
+];
+
+/// An IP protocol by name or number.
+pub fn protocol(given: &str) -> Result<u8, ValueError> {
+    let name = given.to_ascii_lowercase();
+    PROTOCOLS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, number)| *number)
+        .or_else(|| given.parse().ok())
+        .ok_or_else(|| ValueError::Protocol {
+            given: given.into(),
+        })
+}
+
+/// The name of an IP protocol, or its number.
+pub fn protocol_name(number: u8) -> String {
+    PROTOCOLS
+        .iter()
+        .find(|(_, known)| *known == number)
+        .map_or_else(|| number.to_string(), |(name, _)| (*name).into())
+}
+
+/// Whether flows of this protocol have ports that steer uses.
+pub fn has_ports(protocol: u8) -> bool {
+    const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
+    WITH_PORTS.contains(&protocol)
+}
+
+/// Whether flows of this protocol may have an identifier (the echo of ICMP of either family).
+pub fn has_identifier(protocol: u8) -> bool {
+    protocol == 1 || protocol == 58
+}
+
+/// `ADDR[:PORT]`; the port is the identifier for ICMP echo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowEndpoint {
+    /// Address.
+    pub addr: IpAddr,
+    /// Port, if given.
+    pub port: Option<u16>,
+}
+
+impl FromStr for FlowEndpoint {
+    type Err = ValueError;
+
+    fn from_str(given: &str) -> Result<Self, ValueError> {
+        let bare = given
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .unwrap_or(given);
+        if let Ok(addr) = bare.parse() {
+            return Ok(Self { addr, port: None });
+        }
+        given
+            .parse::<SocketAddr>()
+            .map(|socket| Self {
+                addr: socket.ip(),
+                port: Some(socket.port()),
+            })
+            .map_err(|_| ValueError::Endpoint {
+                given: given.into(),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message<T: std::fmt::Debug>(result: Result<T, ValueError>) -> String {
+        result.expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn tunnel_forms() {
+        let spec = |name: &str, weight, id| TunnelSpec {
+            name: name.into(),
+            weight,
+            id,
+        };
+        assert_eq!("wg0".parse(), Ok(spec("wg0", None, None)));
+        assert_eq!("wg0=3".parse(), Ok(spec("wg0", Some(3), None)));
+        assert_eq!("wg0@7".parse(), Ok(spec("wg0", None, Some(7))));
+        assert_eq!("wg0=0@254".parse(), Ok(spec("wg0", Some(0), Some(254))));
+        assert_eq!(
+            message("wg0@255".parse::<TunnelSpec>()),
+            "id of wg0: \"255\" is not a number in 0 to 254"
+        );
+        assert_eq!(
+            message("=3".parse::<TunnelSpec>()),
+            "tunnel \"=3\" is not NAME, NAME=WEIGHT or NAME=WEIGHT@ID"
+        );
+        assert_eq!(
+            message("averyverylongname".parse::<TunnelSpec>()),
+            "\"averyverylongname\" is not a device name: 1 to 15 characters without space and slash"
+        );
+    }
+
+    #[test]
+    fn weight_errors() {
+        for given in ["70000", "-1", "99999999999999999999"] {
+            assert_eq!(
+                message(format!("wg0={given}").parse::<WeightSpec>()),
+                format!("weight of wg0: {given} is not in 0 to 65535")
+            );
+        }
+        for given in ["many", "", "1.5", "0x10", "+1"] {
+            assert_eq!(
+                message(format!("wg0={given}").parse::<WeightSpec>()),
+                format!("weight of wg0: {given:?} is not a number")
+            );
+        }
+        assert_eq!(
+            message("wg0".parse::<WeightSpec>()),
+            "\"wg0\" is not NAME=WEIGHT"
+        );
+        assert_eq!(
+            "wg0=65535".parse(),
+            Ok(WeightSpec {
+                name: "wg0".into(),
+                weight: 65_535
+            })
+        );
+    }
+
+    #[test]
+    fn prefix_errors() {
+        assert_eq!(
+            message(prefix("10.2/16")),
+            "prefix \"10.2/16\" is not an address and a length like 10.2.0.0/16 or fd00:2::/64"
+        );
+        let error = prefix("10.2.3.4/16").expect_err("host bits");
+        assert_eq!(
+            error.to_string(),
+            "prefix 10.2.3.4/16 has bits set behind its length"
+        );
+        assert_eq!(error.hint().as_deref(), Some("the network is 10.2.0.0/16"));
+        assert!(prefix("fd00:2::/64").is_ok());
+        assert!(prefix("10.2.0.0").is_err());
+        assert!(prefix("10.2.0.0/33").is_err());
+    }
+
+    #[test]
+    fn seeds() {
+        assert_eq!(seed("0xFFFFFFFFFFFFFFFF"), Ok(u64::MAX));
+        assert_eq!(seed("42"), Ok(42));
+        assert_eq!(
+            message(seed("-1")),
+            "seed \"-1\" is not a number up to 2^64-1"
+        );
+        assert!(seed("0x").is_err());
+        assert!(seed("0x+1").is_err());
+    }
+
+    #[test]
+    fn idle_times() {
+        let spec: IdleSpec = "30m".parse().expect("a time");
+        assert_eq!(spec.all, Some(Duration::from_mins(30)));
+        let spec: IdleSpec = "tcp=2h, udp=5m".parse().expect("two times");
+        assert_eq!(spec.tcp, Some(Duration::from_hours(2)));
+        assert_eq!(spec.udp, Some(Duration::from_mins(5)));
+        assert_eq!(
+            message("soon".parse::<IdleSpec>()),
+            "idle time \"soon\" is not a time"
+        );
+        assert_eq!(
+            message("0s".parse::<IdleSpec>()),
+            "idle time \"0s\" is not between 1 second and 30 days"
+        );
+        assert_eq!(
+            message("smtp=1m".parse::<IdleSpec>()),
+            "idle time \"smtp=1m\": \"smtp\" is not tcp, closing, udp or other"
+        );
+    }
+
+    #[test]
+    fn protocols() {
+        assert_eq!(protocol("TCP"), Ok(6));
+        assert_eq!(protocol("89"), Ok(89));
+        assert_eq!(message(protocol("quic")), "protocol \"quic\" is not known");
+        assert!(protocol("256").is_err());
+        assert_eq!(protocol_name(132), "sctp");
+        assert_eq!(protocol_name(89), "89");
+    }
+
+    #[test]
+    fn endpoints() {
+        let end = |addr: &str, port| FlowEndpoint {
+            addr: addr.parse().expect("address"),
+            port,
+        };
+        assert_eq!("10.1.0.2".parse(), Ok(end("10.1.0.2", None)));
+        assert_eq!("10.1.0.2:80".parse(), Ok(end("10.1.0.2", Some(80))));
+        assert_eq!("fd00::1".parse(), Ok(end("fd00::1", None)));
+        assert_eq!("[fd00::1]".parse(), Ok(end("fd00::1", None)));
+        assert_eq!("[fd00::1]:80".parse(), Ok(end("fd00::1", Some(80))));
+        assert_eq!(
+            message("host:80".parse::<FlowEndpoint>()),
+            "\"host:80\" is not an address with or without a port"
+        );
+    }
+
+    #[test]
+    fn group_names() {
+        assert!(group_name("default").is_ok());
+        assert_eq!(
+            message(group_name("a b")),
+            "\"a b\" is not a group name: 1 to 15 letters, digits, dots, dashes and underscores"
+        );
+    }
+}
