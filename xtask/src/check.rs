@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     licences,
-    process::{is_executable, run, say},
+    process::{by_hand, is_executable, run, say},
     repo,
     setup::{self, Purpose},
     toolchain::Toolchain,
@@ -46,8 +46,7 @@ pub(crate) fn command() -> Result<ExitCode> {
 }
 
 fn formatting() -> Result<()> {
-    run(repo::cargo().args(["fmt", "--all", "--check"]))
-        .map_err(|e| e.context("by hand:\n    cargo fmt --all"))
+    run(repo::cargo().args(["fmt", "--all", "--check"])).map_err(|e| by_hand(&e, "cargo fmt --all"))
 }
 
 fn lints() -> Result<()> {

@@ -1,6 +1,7 @@
 //! `bpf-linker`, which turns the compiler's bitcode into the eBPF object.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,7 +10,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{
     packages::{self, Item},
-    process::{capture, find_program, line, run, say},
+    process::{self, capture, find_program, line, run, say},
     repo,
 };
 
@@ -84,12 +85,19 @@ impl Linker {
                 llvm.major
             ),
         );
-        run(&mut build).with_context(|| format!("by hand:\n    {}", line(&build)))?;
+        let by_hand = line(&build);
+        // Else cargo advises to add the directory to PATH, which is not needed.
+        let path = env::var_os("PATH").unwrap_or_default();
+        let bin = repo::tools_dir().join("bin");
+        build.env(
+            "PATH",
+            env::join_paths(env::split_paths(&path).chain([bin]))?,
+        );
+        run(&mut build).map_err(|e| process::by_hand(&e, &by_hand))?;
         Self::find().map(Some).with_context(|| {
             format!(
-                "the bpf-linker just built in {} does not run; by hand:\n    {}",
+                "the bpf-linker just built in {} does not run; by hand:\n    {by_hand}",
                 repo::tools_dir().display(),
-                line(&build)
             )
         })
     }

@@ -1,11 +1,11 @@
 //! The distribution's packages: their names, and how they are installed.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::{
-    process::{capture, find_program, is_root, line, run, say, sudo_is_silent},
+    process::{by_hand, capture, find_program, is_root, run, say, sudo_is_silent},
     toolchain::MIN_RUST,
 };
 
@@ -147,22 +147,24 @@ fn leading_version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()??, numbers.next()??))
 }
 
-/// How a command gets root's rights, or why it cannot.
-fn as_root(words: &[String]) -> Result<Command> {
+/// Runs a package manager with root's rights. What it says on stdout is thrown
+/// away: that stream belongs to our results.
+fn run_as_root(words: &[String]) -> Result<()> {
+    const QUIET: &str = "DEBIAN_FRONTEND=noninteractive";
     let mut command;
     if is_root() {
-        command = Command::new(&words[0]);
-        command.args(&words[1..]);
+        command = Command::new("env");
     } else if sudo_is_silent() {
         command = Command::new("sudo");
-        command.arg("-n").args(words);
+        command.args(["-n", "env"]);
     } else {
-        bail!(
-            "this needs root, and sudo is not there or wants a password; run by hand:\n    sudo {}",
-            words.join(" ")
-        );
+        bail!("this needs root, and sudo is not there or wants a password");
     }
-    Ok(command)
+    run(command
+        .arg(QUIET)
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null()))
 }
 
 /// Installs `items`, or with `dry_run` says what would be installed.
@@ -189,14 +191,17 @@ pub(crate) fn install(items: &[Item], why: &str, dry_run: bool) -> Result<()> {
             );
             return Ok(());
         }
-        apt_update()?;
+        apt_update().map_err(|e| {
+            let install = manager.install(&debian_names(items)).join(" ");
+            by_hand(&e, &format!("sudo apt-get update && sudo {install}"))
+        })?;
         chosen = choose_all(manager, items);
     }
     let packages = chosen.map_err(|item| {
-        anyhow::anyhow!(
+        anyhow!(
             "{why}: {} offers no package for {item:?}; {}",
             manager.program(),
-            by_hand(item)
+            elsewhere(item)
         )
     })?;
 
@@ -213,16 +218,12 @@ pub(crate) fn install(items: &[Item], why: &str, dry_run: bool) -> Result<()> {
             manager.program()
         ),
     );
-    let first = run(&mut quietly(as_root(&words)?));
-    match first {
+    let mut result = run_as_root(&words);
+    if result.is_err() && manager == Manager::Apt {
         // The lists may be older than the archive.
-        Err(_) if manager == Manager::Apt => {
-            apt_update()?;
-            run(&mut quietly(as_root(&words)?))
-        }
-        other => other,
+        result = apt_update().and_then(|()| run_as_root(&words));
     }
-    .map_err(|e| e.context(format!("{why}; by hand:\n    sudo {}", words.join(" "))))
+    result.map_err(|e| by_hand(&e, &format!("sudo {}", words.join(" "))))
 }
 
 fn choose_all(manager: Manager, items: &[Item]) -> Result<Vec<&'static str>, Item> {
@@ -242,25 +243,15 @@ fn debian_names(items: &[Item]) -> Vec<&'static str> {
 }
 
 fn apt_update() -> Result<()> {
-    let mut command = quietly(as_root(&["apt-get".into(), "update".into()])?);
     say(
         "setup",
-        &format!("refreshing the package lists: {}", line(&command)),
+        "refreshing the package lists by apt-get (not there, or too old)",
     );
-    run(&mut command)
-}
-
-/// Package managers talk on stdout, which belongs to our results.
-fn quietly(mut command: Command) -> Command {
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null());
-    command
+    run_as_root(&["apt-get".into(), "update".into()])
 }
 
 /// What to do where no package provides `item`.
-fn by_hand(item: Item) -> &'static str {
+fn elsewhere(item: Item) -> &'static str {
     match item {
         Item::Compiler => {
             "install rustup (https://rustup.rs), then by hand:\n    \

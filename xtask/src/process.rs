@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 /// Directories of system programs that a plain user's `PATH` often lacks.
 const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -19,6 +19,11 @@ const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 /// Says what is being done now. Progress goes to stderr, results to stdout.
 pub(crate) fn say(owner: &str, what: &str) {
     eprintln!("{owner}: {what}");
+}
+
+/// The error, and below it what the reader can do.
+pub(crate) fn by_hand(error: &anyhow::Error, command: &str) -> anyhow::Error {
+    anyhow!("{error:#}\nby hand:\n    {command}")
 }
 
 /// A command line as one would type it.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 
 use crate::{
     packages::{self, Item},
@@ -140,6 +140,7 @@ impl Toolchain {
             .args(["--component", "rust-src", "--component", "clippy"]);
 
         if find_program("rustup").is_some() {
+            by_rustup.env_remove("RUST_BACKTRACE");
             if dry_run {
                 say(
                     "setup",
@@ -161,12 +162,12 @@ impl Toolchain {
             }
         }
         packages::install(&[Item::Compiler], "eBPF compiler", dry_run)
-            .with_context(|| format!("or by rustup:\n    {}", line(&by_rustup)))?;
+            .map_err(|e| anyhow!("{e:#}\nor by rustup:\n    {}", line(&by_rustup)))?;
         if dry_run {
             return Ok(None);
         }
         Self::find().map(Some).map_err(|objections| {
-            anyhow::anyhow!(
+            anyhow!(
                 "still no compiler for the eBPF program:\n  {}\nby hand:\n    {}",
                 objections.join("\n  "),
                 line(&by_rustup)
