@@ -4,8 +4,8 @@ use network_types::ip::IpProto;
 
 use crate::{
     abi::{
-        Admin, FlowEntry, GroupId, Health, NO_TUNNEL, Origin, PassReason, Phase, Placer, Tunnel,
-        TunnelId,
+        Admin, FlowEntry, FlowKey, GroupId, Health, NO_TUNNEL, Origin, PassReason, Phase, Placer,
+        Tunnel, TunnelId,
     },
     hash::{bucket_of, flow_hash, next_attempt},
     packet::Packet,
@@ -107,7 +107,7 @@ fn choose<P: Packet, T: Tables>(
         note_sent(packet, tables, parsed, flow, now_ns);
         return Ok(exit);
     }
-    let picked = pick(tables, parsed, group);
+    let picked = pick(tables, &parsed.key, parsed.l3_len_bytes, group);
     let Some(flow) = live else {
         return enter(packet, tables, parsed, found, group, picked?, now_ns);
     };
@@ -217,8 +217,13 @@ fn new_entry<T: Tables>(
 
 /// The tunnel of a flow by the bucket table, past those that cannot take it now.
 #[inline(always)]
-fn pick<T: Tables>(tables: &T, parsed: &Parsed, group: GroupId) -> Result<Exit, PassReason> {
-    let mut hash = flow_hash(tables.settings().seed, &parsed.key);
+pub fn pick<T: Tables>(
+    tables: &T,
+    key: &FlowKey,
+    l3_len_bytes: u32,
+    group: GroupId,
+) -> Result<Exit, PassReason> {
+    let mut hash = flow_hash(tables.settings().seed, key);
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         let id = tables.bucket(group, bucket_of(hash));
@@ -228,7 +233,7 @@ fn pick<T: Tables>(tables: &T, parsed: &Parsed, group: GroupId) -> Result<Exit, 
         if let Some(tunnel) = tables.tunnel(id)
             && tunnel.takes_new_flows()
         {
-            match tables.fit(tunnel.ifindex, parsed.l3_len_bytes) {
+            match tables.fit(tunnel.ifindex, l3_len_bytes) {
                 Fit::Fits => {
                     return Ok(Exit {
                         tunnel: id,
