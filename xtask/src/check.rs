@@ -2,11 +2,12 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     licences,
-    process::{by_hand, is_executable, run, say},
+    linker::Linker,
+    process::{by_hand, run, say},
     repo,
     setup::{self, Purpose},
     toolchain::Toolchain,
@@ -68,23 +69,21 @@ fn ebpf_lints() -> Result<()> {
         Ok(toolchain) => toolchain,
         Err(objections) => bail!("{}; by hand:\n    cargo xtask setup", objections.join("; ")),
     };
-    let clippy = toolchain.prefix.join("bin/cargo-clippy");
-    let has_clippy =
-        is_executable(&clippy) && is_executable(&toolchain.prefix.join("bin/clippy-driver"));
-    if !has_clippy {
-        say(
-            "check",
-            &format!(
-                "{} has no clippy: the compiler's own warnings only",
-                toolchain.prefix.display()
-            ),
-        );
+    let mut clippy = toolchain.clippy();
+    if clippy.is_none() {
+        if let Err(error) = toolchain.install_clippy() {
+            say(
+                "check",
+                &format!("{error:#}\nno clippy for the eBPF program: the compiler's warnings only"),
+            );
+        }
+        clippy = toolchain.clippy();
     }
     for features in [&[][..], &["--features", "log"]] {
         let mut command;
-        if has_clippy {
+        if let Some(clippy) = &clippy {
             // Called by its path: cargo would find rustup's first.
-            command = Command::new(&clippy);
+            command = Command::new(clippy);
             command.args([
                 "clippy",
                 "--package",
@@ -93,8 +92,10 @@ fn ebpf_lints() -> Result<()> {
                 "steer-common",
             ]);
         } else {
+            let linker = Linker::find().context("bpf-linker is gone")?;
             command = Command::new(toolchain.cargo());
             command.args(["rustc", "--package", "steer-ebpf", "--bins"]);
+            command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker.path);
         }
         command
             .current_dir(repo::root())
@@ -105,11 +106,10 @@ fn ebpf_lints() -> Result<()> {
             .args(["--", "-D", "warnings"])
             .env("CARGO", toolchain.cargo())
             .env("RUSTC", toolchain.rustc())
-            .env(
-                "RUSTC_BOOTSTRAP",
-                u8::from(toolchain.bootstrap()).to_string(),
-            )
             .env_remove("RUSTUP_TOOLCHAIN");
+        if toolchain.bootstrap() {
+            command.env("RUSTC_BOOTSTRAP", "1");
+        }
         run(&mut command)?;
     }
     Ok(())

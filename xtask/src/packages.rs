@@ -23,6 +23,8 @@ pub(crate) enum Manager {
 pub(crate) enum Item {
     /// rustc, cargo and the source of `core`, all of one version.
     Compiler,
+    /// The linter of that compiler.
+    Clippy,
     /// LLVM's libraries for developers, to build `bpf-linker` with.
     Llvm,
     /// `ip` and `tc`.
@@ -87,6 +89,11 @@ impl Manager {
                 Self::Pacman => &[&["rust", "rust-src"]],
                 _ => &[&["rust", "cargo", "rust-src"]],
             },
+            (Self::Apt, Item::Clippy) => &[&["rust-web-clippy"], &["rust-clippy"]],
+            (Self::Dnf, Item::Clippy) => &[&["clippy"]],
+            // Part of the compiler's package.
+            (Self::Pacman, Item::Clippy) => &[],
+            (Self::Apk, Item::Clippy) => &[&["rust-clippy"]],
             (Self::Apt, Item::Llvm) => &[&["llvm-22-dev"], &["llvm-23-dev"]],
             (Self::Dnf, Item::Llvm) => &[&["llvm22-devel"], &["llvm-devel"]],
             (Self::Pacman, Item::Llvm) => &[&["llvm"]],
@@ -266,9 +273,12 @@ fn elsewhere(item: Item) -> &'static str {
             "this kernel has no WireGuard; by hand:\n    \
              go install golang.zx2c4.com/wireguard@latest, and put it into PATH as wireguard-go"
         }
-        Item::Iproute | Item::WireguardTools | Item::Bpftool | Item::Nftables | Item::Ping => {
-            "install it by hand and have it in PATH, then:\n    cargo xtask setup"
-        }
+        Item::Clippy
+        | Item::Iproute
+        | Item::WireguardTools
+        | Item::Bpftool
+        | Item::Nftables
+        | Item::Ping => "install it by hand and have it in PATH, then:\n    cargo xtask setup",
     }
 }
 

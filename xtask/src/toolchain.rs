@@ -92,6 +92,31 @@ impl Toolchain {
         !self.version.nightly
     }
 
+    /// The compiler's own linter, where it has one.
+    pub(crate) fn clippy(&self) -> Option<PathBuf> {
+        let bin = self.prefix.join("bin");
+        let clippy = bin.join("cargo-clippy");
+        (is_executable(&clippy) && is_executable(&bin.join("clippy-driver"))).then_some(clippy)
+    }
+
+    /// Installs the linter. Only `check` wants it, and can do without.
+    pub(crate) fn install_clippy(&self) -> Result<()> {
+        if !self.prefix.starts_with(rustup_toolchains()) {
+            return packages::install(&[Item::Clippy], "to lint the eBPF program", false);
+        }
+        let name = self.prefix.file_name().unwrap_or_default();
+        let mut command = Command::new("rustup");
+        command
+            .args(["component", "add", "clippy", "--toolchain"])
+            .arg(name)
+            .env_remove("RUST_BACKTRACE");
+        say(
+            "setup",
+            "installing clippy by rustup (to lint the eBPF program)",
+        );
+        run_within(&mut command, DOWNLOAD_LIMIT)
+    }
+
     /// Takes the compiler under `prefix`, or says why not.
     fn at(prefix: &Path) -> Result<Self, String> {
         for program in ["bin/rustc", "bin/cargo"] {
@@ -179,11 +204,7 @@ impl Toolchain {
 /// Where to look, in order: the pinned nightly, the other nightlies from the
 /// newest to the oldest, the system.
 fn candidates() -> Vec<PathBuf> {
-    let rustup_home = env::var_os("RUSTUP_HOME").map_or_else(
-        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".rustup"),
-        PathBuf::from,
-    );
-    let installed = fs::read_dir(rustup_home.join("toolchains"))
+    let installed = fs::read_dir(rustup_toolchains())
         .into_iter()
         .flatten()
         .flatten()
@@ -192,6 +213,15 @@ fn candidates() -> Vec<PathBuf> {
     let mut all = nightlies(installed);
     all.extend(SYSTEM_PREFIXES.iter().map(PathBuf::from));
     all
+}
+
+/// Where rustup keeps its compilers.
+fn rustup_toolchains() -> PathBuf {
+    let home = env::var_os("RUSTUP_HOME").map_or_else(
+        || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".rustup"),
+        PathBuf::from,
+    );
+    home.join("toolchains")
 }
 
 /// The nightlies among rustup's toolchains, in order of preference.
