@@ -1,0 +1,460 @@
+//! `steerctl status`.
+
+use std::fmt::Write;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use steer_common::abi::{PassCounters, PassReason};
+
+use super::Colour;
+use super::table::{self, Cell, Tone, bytes, number, paint, percent, seconds, text};
+
+/// Everything that steer does on this machine.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusReport {
+    /// Version of `steerctl`.
+    pub version: String,
+    /// Version of the pinned maps' layout; `null` when there are none.
+    pub abi: Option<u32>,
+    /// Where they are pinned.
+    pub pin_dir: String,
+    /// The kernel's release; `null` when it could not be read.
+    pub kernel: Option<String>,
+    /// All groups.
+    pub groups: Vec<GroupReport>,
+    /// Packets left to the kernel.
+    pub passed: PassedReport,
+    /// The flow table.
+    pub flow_table: FlowTableReport,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GroupReport {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: u8,
+    /// Its prefixes.
+    pub prefixes: Vec<String>,
+    /// `hash`.
+    pub placement: String,
+    /// Seed of the flow hash.
+    pub seed: u64,
+    /// Bumped when membership or prefixes change.
+    pub epoch: u32,
+    /// Where its programs are attached.
+    pub hooks: Vec<HookReport>,
+    /// Its tunnels, in the order of their ids.
+    pub tunnels: Vec<TunnelReport>,
+}
+
+/// A hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookReport {
+    /// Device name.
+    pub iface: String,
+    /// Device number.
+    pub ifindex: u32,
+    /// `ingress` or `learn`.
+    pub hook: String,
+    /// `tcx` or `clsact`.
+    pub attach: String,
+    /// The program there now; `null` when it is not there any more.
+    pub program_id: Option<u32>,
+}
+
+/// A tunnel.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TunnelReport {
+    /// Device name.
+    pub name: String,
+    /// Its id.
+    pub id: u8,
+    /// Device number; `null` when the device is gone.
+    pub ifindex: Option<u32>,
+    /// Weight.
+    pub weight: u32,
+    /// Share of new flows that it gets now, 0 to 1.
+    pub share: f64,
+    /// `active`, `drain` or `disabled`.
+    pub admin: String,
+    /// `up`, `degraded`, `down` or `unknown`.
+    pub health: String,
+    /// Why the health is what it is.
+    pub health_reason: Option<String>,
+    /// The device's MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Live flows on it.
+    pub flows: u64,
+    /// Packets steered into it.
+    pub tx_packets: u64,
+    /// Bytes of them.
+    pub tx_bytes: u64,
+    /// Packets of steered prefixes that came out of it.
+    pub rx_packets: u64,
+    /// Bytes of them.
+    pub rx_bytes: u64,
+    /// Flows placed on it or learned from it.
+    pub new_flows: u64,
+    /// Flows moved to it.
+    pub moved_in: u64,
+    /// Flows moved away from it.
+    pub moved_out: u64,
+    /// Round-trip time.
+    pub rtt_ms: Option<f64>,
+    /// Lost share of probes, 0 to 1.
+    pub loss: Option<f64>,
+    /// Time since the latest WireGuard handshake.
+    pub handshake_age_secs: Option<u64>,
+}
+
+/// Packets left to the kernel by reason, in the order of [`PassReason`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassedReport(pub Vec<(&'static str, u64)>);
+
+impl PassedReport {
+    /// From the counters, summed over all CPUs.
+    pub fn new(counters: &PassCounters) -> Self {
+        let counts: [u64; PassReason::ALL.len()] = bytemuck::cast(*counters);
+        Self(
+            PassReason::ALL
+                .iter()
+                .map(|reason| reason.name())
+                .zip(counts)
+                .collect(),
+        )
+    }
+}
+
+impl Serialize for PassedReport {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, count) in &self.0 {
+            map.serialize_entry(name, count)?;
+        }
+        map.end()
+    }
+}
+
+/// The flow table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct FlowTableReport {
+    /// Entries in use.
+    pub entries: u64,
+    /// Entries that it has room for.
+    pub capacity: u64,
+    /// Packets placed by the hash alone because it was full.
+    pub full_packets: u64,
+}
+
+impl StatusReport {
+    /// For a person who was woken up: what is steered where, and what is wrong.
+    pub fn render(&self, colour: Colour) -> String {
+        let mut out = String::new();
+        let kernel = self.kernel.as_deref().unwrap_or("?");
+        let _ = writeln!(
+            out,
+            "steer {}, kernel {kernel}, pins in {}",
+            self.version, self.pin_dir
+        );
+        if self.groups.is_empty() {
+            let _ = writeln!(
+                out,
+                "\n{}",
+                paint("nothing is steered", Tone::Warning, colour)
+            );
+            return out;
+        }
+        for group in &self.groups {
+            out.push('\n');
+            out.push_str(&group.render(colour));
+        }
+        out.push('\n');
+        let passed: Vec<String> = self
+            .passed
+            .0
+            .iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{name} {count}"))
+            .collect();
+        let passed = if passed.is_empty() {
+            "no packet".into()
+        } else {
+            passed.join(", ")
+        };
+        let _ = writeln!(out, "left to the kernel: {passed}");
+        let _ = writeln!(out, "flow table: {}", self.flow_table.render(colour));
+        out
+    }
+}
+
+impl FlowTableReport {
+    fn render(self, colour: Colour) -> String {
+        // A percentage for people; both numbers are far below 2^53.
+        #[expect(clippy::cast_precision_loss, reason = "a percentage with one decimal")]
+        let fill = if self.capacity == 0 {
+            0.0
+        } else {
+            self.entries as f64 / self.capacity as f64
+        };
+        let line = format!(
+            "{} of {} entries ({})",
+            self.entries,
+            self.capacity,
+            percent(fill)
+        );
+        let tone = if fill > 0.95 {
+            Tone::Warning
+        } else {
+            Tone::Plain
+        };
+        let mut line = paint(&line, tone, colour);
+        if self.full_packets > 0 {
+            let full = format!(
+                ", was full: {} packets placed by the hash alone (see --max-flows)",
+                self.full_packets
+            );
+            line.push_str(&paint(&full, Tone::Warning, colour));
+        }
+        line
+    }
+}
+
+impl GroupReport {
+    fn render(&self, colour: Colour) -> String {
+        let mut out = String::new();
+        let takes_new = self
+            .tunnels
+            .iter()
+            .filter(|tunnel| tunnel.share > 0.0)
+            .count();
+        let _ = writeln!(
+            out,
+            "group {}: {} over {takes_new} of {} tunnels ({}, seed {:#x}, epoch {})",
+            self.name,
+            if self.prefixes.is_empty() {
+                "no prefix".into()
+            } else {
+                self.prefixes.join(", ")
+            },
+            self.tunnels.len(),
+            self.placement,
+            self.seed,
+            self.epoch,
+        );
+        for (hook, what) in [("ingress", "steers what enters"), ("learn", "learns from")] {
+            let _ = writeln!(out, "  {what}: {}", self.render_hooks(hook, colour));
+        }
+        if takes_new == 0 {
+            let warning = "no tunnel takes new flows: they are left to the kernel";
+            let _ = writeln!(out, "  {}", paint(warning, Tone::Bad, colour));
+        }
+        out.push('\n');
+        let rows: Vec<Vec<Cell>> = self.tunnels.iter().map(TunnelReport::row).collect();
+        out.push_str(&table::render(&TunnelReport::HEADER, &rows, "  ", colour));
+        out
+    }
+
+    fn render_hooks(&self, hook: &str, colour: Colour) -> String {
+        let hooks: Vec<String> = self
+            .hooks
+            .iter()
+            .filter(|candidate| candidate.hook == hook)
+            .map(|hook| match hook.program_id {
+                Some(_) => format!("{} ({})", hook.iface, hook.attach),
+                None => paint(
+                    &format!("{} ({}, GONE)", hook.iface, hook.attach),
+                    Tone::Bad,
+                    colour,
+                ),
+            })
+            .collect();
+        if hooks.is_empty() {
+            paint("nothing", Tone::Bad, colour)
+        } else {
+            hooks.join(", ")
+        }
+    }
+}
+
+impl TunnelReport {
+    const HEADER: [&str; 14] = [
+        "TUNNEL",
+        "ID",
+        "WEIGHT",
+        "SHARE",
+        "ADMIN",
+        "HEALTH",
+        "FLOWS",
+        "TX",
+        "RX",
+        "NEW",
+        "IN",
+        "OUT",
+        "HANDSHAKE",
+        "REASON",
+    ];
+
+    fn row(&self) -> Vec<Cell> {
+        let admin = if self.admin == "active" {
+            Tone::Plain
+        } else {
+            Tone::Warning
+        };
+        let health = match self.health.as_str() {
+            "down" => Tone::Bad,
+            "degraded" => Tone::Warning,
+            _ => Tone::Plain,
+        };
+        let handshake = self.handshake_age_secs.map_or_else(|| "-".into(), seconds);
+        vec![
+            text(&self.name),
+            number(&self.id),
+            number(&self.weight),
+            number(&percent(self.share)),
+            text(&self.admin).toned(admin),
+            text(&self.health).toned(health),
+            number(&self.flows),
+            number(&bytes(self.tx_bytes)),
+            number(&bytes(self.rx_bytes)),
+            number(&self.new_flows),
+            number(&self.moved_in),
+            number(&self.moved_out),
+            number(&handshake),
+            text(self.health_reason.as_deref().unwrap_or_default()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json;
+    use super::*;
+
+    fn tunnel(id: u8) -> TunnelReport {
+        TunnelReport {
+            name: format!("wg{id}"),
+            id,
+            ifindex: Some(7 + u32::from(id)),
+            weight: 1,
+            share: 0.5,
+            admin: "active".into(),
+            health: "up".into(),
+            health_reason: None,
+            mtu: Some(1_420),
+            flows: 12,
+            tx_packets: 1_000,
+            tx_bytes: 1_234_567,
+            rx_packets: 900,
+            rx_bytes: 98_765,
+            new_flows: 40,
+            moved_in: 0,
+            moved_out: 2,
+            rtt_ms: None,
+            loss: None,
+            handshake_age_secs: Some(75),
+        }
+    }
+
+    fn sample() -> StatusReport {
+        let hook = |iface: &str, ifindex, hook: &str| HookReport {
+            iface: iface.into(),
+            ifindex,
+            hook: hook.into(),
+            attach: "tcx".into(),
+            program_id: Some(41),
+        };
+        StatusReport {
+            version: "0.1.0".into(),
+            abi: Some(1),
+            pin_dir: "/sys/fs/bpf/steer".into(),
+            kernel: Some("6.18.5".into()),
+            groups: vec![GroupReport {
+                name: "default".into(),
+                id: 0,
+                prefixes: vec!["10.2.0.0/16".into(), "fd00:2::/64".into()],
+                placement: "hash".into(),
+                seed: u64::MAX,
+                epoch: 3,
+                hooks: vec![
+                    hook("lan0", 2, "ingress"),
+                    hook("wg0", 7, "learn"),
+                    HookReport {
+                        program_id: None,
+                        ..hook("wg1", 8, "learn")
+                    },
+                ],
+                tunnels: vec![
+                    TunnelReport {
+                        share: 1.0,
+                        ..tunnel(0)
+                    },
+                    TunnelReport {
+                        share: 0.0,
+                        health: "down".into(),
+                        health_reason: Some("device is down".into()),
+                        handshake_age_secs: None,
+                        ..tunnel(1)
+                    },
+                ],
+            }],
+            passed: PassedReport::new(&PassCounters {
+                not_steered: 120,
+                ttl_expired: 3,
+                ..PassCounters::default()
+            }),
+            flow_table: FlowTableReport {
+                entries: 24,
+                capacity: 65_536,
+                full_packets: 0,
+            },
+        }
+    }
+
+    #[test]
+    fn for_people() {
+        insta::assert_snapshot!(sample().render(Colour::Off));
+    }
+
+    #[test]
+    fn for_scripts() {
+        insta::assert_snapshot!(json(&sample()).expect("JSON"));
+    }
+
+    #[test]
+    fn nothing_is_steered() {
+        let empty = StatusReport {
+            abi: None,
+            groups: Vec::new(),
+            ..sample()
+        };
+        insta::assert_snapshot!(empty.render(Colour::Off), @r"
+        steer 0.1.0, kernel 6.18.5, pins in /sys/fs/bpf/steer
+
+        nothing is steered
+        ");
+    }
+
+    #[test]
+    fn what_is_wrong_stands_out() {
+        let mut report = sample();
+        report.flow_table = FlowTableReport {
+            entries: 99,
+            capacity: 100,
+            full_packets: 5,
+        };
+        report.groups[0].tunnels[0].share = 0.0;
+        report.groups[0].hooks.clear();
+        let plain = report.render(Colour::Off);
+        for warning in [
+            "no tunnel takes new flows: they are left to the kernel",
+            "steers what enters: nothing",
+            "99 of 100 entries (99.0 %), was full: 5 packets placed by the hash alone (see --max-flows)",
+        ] {
+            assert!(plain.contains(warning), "{plain}");
+        }
+        assert!(!plain.contains('\x1b'));
+        assert!(report.render(Colour::On).contains("\x1b[1;31mdown\x1b[0m"));
+    }
+}
