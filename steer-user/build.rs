@@ -223,11 +223,30 @@ fn run(command: &mut Command) -> Result<PathBuf, String> {
     }
 
     let status = child.wait().map_err(|e| e.to_string())?;
-    let stderr = stderr.join().unwrap_or_default();
+    let stderr = without_progress(&stderr.join().unwrap_or_default());
     if !status.success() {
-        return Err(format!("{status}{errors}\n{}", stderr.trim_end()));
+        return Err(format!("{status}{errors}\n{stderr}"));
     }
-    executable.ok_or_else(|| format!("cargo named no executable {EBPF}\n{}", stderr.trim_end()))
+    executable.ok_or_else(|| format!("cargo named no executable {EBPF}\n{stderr}"))
+}
+
+/// What cargo said, less its right-aligned "Compiling …" lines.
+fn without_progress(stderr: &str) -> String {
+    let progress = [
+        "Blocking",
+        "Compiling",
+        "Downloaded",
+        "Downloading",
+        "Updating",
+    ];
+    let lines: Vec<&str> = stderr
+        .lines()
+        .filter(|line| {
+            let word = line.split_whitespace().next().unwrap_or_default();
+            !(line.starts_with(' ') && progress.contains(&word))
+        })
+        .collect();
+    lines.join("\n")
 }
 
 fn lines(stream: impl std::io::Read) -> impl Iterator<Item = String> {

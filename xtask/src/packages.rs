@@ -91,8 +91,6 @@ impl Manager {
             },
             (Self::Apt, Item::Clippy) => &[&["rust-web-clippy"], &["rust-clippy"]],
             (Self::Dnf, Item::Clippy) => &[&["clippy"]],
-            // Part of the compiler's package.
-            (Self::Pacman, Item::Clippy) => &[],
             (Self::Apk, Item::Clippy) => &[&["rust-clippy"]],
             (Self::Apt, Item::Llvm) => &[&["llvm-22-dev"], &["llvm-23-dev"]],
             (Self::Dnf, Item::Llvm) => &[&["llvm22-devel"], &["llvm-devel"]],
@@ -101,9 +99,10 @@ impl Manager {
             (Self::Dnf, Item::Iproute) => &[&["iproute", "iproute-tc"]],
             (_, Item::Iproute) => &[&["iproute2"]],
             (_, Item::WireguardTools) => &[&["wireguard-tools"]],
-            // Kernels of the others have had WireGuard for years.
             (Self::Apt | Self::Apk, Item::WireguardGo) => &[&["wireguard-go"]],
-            (_, Item::WireguardGo) => &[],
+            // Part of the compiler's package; and the kernels of the others
+            // have had WireGuard for years.
+            (Self::Pacman, Item::Clippy) | (_, Item::WireguardGo) => &[],
             (Self::Pacman, Item::Bpftool) => &[&["bpf"]],
             (_, Item::Bpftool) => &[&["bpftool"]],
             (_, Item::Nftables) => &[&["nftables"]],
