@@ -39,7 +39,7 @@ pub(super) async fn ask_all(devices: &mut [Device]) {
 }
 
 async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
-    let family = family_id().await?;
+    let family = family_id("wireguard").await?;
     let mut message = GenlMessage::from_payload(WireguardMessage {
         cmd: WireguardCmd::GetDevice,
         attributes: vec![WireguardAttribute::IfIndex(ifindex)],
@@ -56,11 +56,11 @@ async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
     Ok(device)
 }
 
-/// The number under which the kernel knows the family `wireguard`.
-async fn family_id() -> io::Result<u16> {
+/// The number under which the kernel knows a generic netlink family.
+async fn family_id(name: &str) -> io::Result<u16> {
     let message = GenlMessage::from_payload(GenlCtrl {
         cmd: GenlCtrlCmd::GetFamily,
-        nlas: vec![GenlCtrlAttrs::FamilyName("wireguard".into())],
+        nlas: vec![GenlCtrlAttrs::FamilyName(name.into())],
     });
     request(message, NLM_F_ACK)
         .await?
@@ -145,6 +145,22 @@ mod tests {
     use netlink_packet_wireguard::{WireguardAddressFamily, WireguardTimeSpec};
 
     use super::*;
+
+    #[test]
+    fn the_kernel_answers() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            assert_eq!(family_id("nlctrl").await.expect("always there"), 16);
+            let error = family_id("no such family").await.expect_err("not there");
+            assert_eq!(error.kind(), io::ErrorKind::NotFound);
+            let error = ask_kernel(u32::MAX)
+                .await
+                .expect_err("no such device, or no WireGuard");
+            assert!(error.raw_os_error().is_some(), "{error}");
+        });
+    }
 
     #[test]
     fn peers_of_an_answer() {

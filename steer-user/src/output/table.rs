@@ -165,8 +165,8 @@ mod tests {
     #[test]
     fn colour_does_not_shift_columns() {
         let rows = vec![
-            vec![text("wg0").toned(Tone::Bad), number(7)],
-            vec![text("wireguard"), number(12_345)],
+            vec![text("wg0").toned(Tone::Bad), number(&7)],
+            vec![text("wireguard"), number(&12_345)],
         ];
         let plain = render(&["NAME", "N"], &rows, "  ", Colour::Off);
         assert_eq!(
