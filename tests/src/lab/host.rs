@@ -71,12 +71,22 @@ impl Host {
         let shared = c_path(Path::new(WIREGUARD_DIR));
         let mut command = Command::new(program);
         let enter = move || -> std::io::Result<()> {
-            let file = open(netns.as_c_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+            let file = open(
+                netns.as_c_str(),
+                OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             setns(file, CloneFlags::CLONE_NEWNET)?;
             unshare(CloneFlags::CLONE_NEWNS)?;
             let none: Option<&str> = None;
             mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
-            mount(Some(own.as_c_str()), shared.as_c_str(), none, MsFlags::MS_BIND, none)?;
+            mount(
+                Some(own.as_c_str()),
+                shared.as_c_str(),
+                none,
+                MsFlags::MS_BIND,
+                none,
+            )?;
             Ok(())
         };
         // SAFETY: between fork and exec the closure makes system calls only; its
@@ -134,12 +144,18 @@ impl Host {
 
     /// Runs many lines of `ip` in the namespace at once.
     pub(super) fn ip_batch(&self, lines: &[String]) -> Result<()> {
-        batch(Command::new("ip").args(["-n", &self.netns, "-batch", "-"]), lines)
+        batch(
+            Command::new("ip").args(["-n", &self.netns, "-batch", "-"]),
+            lines,
+        )
     }
 
     /// Runs many lines of `tc` in the namespace at once.
     pub(super) fn tc_batch(&self, lines: &[String]) -> Result<()> {
-        batch(Command::new("tc").args(["-n", &self.netns, "-batch", "-"]), lines)
+        batch(
+            Command::new("tc").args(["-n", &self.netns, "-batch", "-"]),
+            lines,
+        )
     }
 
     /// Writes files below `/proc/sys/net` of the namespace.
@@ -186,14 +202,18 @@ pub(super) fn feed(command: &mut Command, input: &str) -> Result<String> {
         // A command that ends early says why itself.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child.wait_with_output().with_context(|| format!("{shown}: lost"))?;
+    let output = child
+        .wait_with_output()
+        .with_context(|| format!("{shown}: lost"))?;
     finished(&shown, &output)
 }
 
 fn batch(command: &mut Command, lines: &[String]) -> Result<()> {
     let mut text = lines.join("\n");
     text.push('\n');
-    feed(command, &text).map(drop).with_context(|| format!("in the batch\n{text}"))
+    feed(command, &text)
+        .map(drop)
+        .with_context(|| format!("in the batch\n{text}"))
 }
 
 fn finished(shown: &str, output: &std::process::Output) -> Result<String> {

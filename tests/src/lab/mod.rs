@@ -52,7 +52,10 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tunnels: 2, rate_mbit: 25 }
+        Self {
+            tunnels: 2,
+            rate_mbit: 25,
+        }
     }
 }
 
@@ -78,8 +81,7 @@ impl Lab {
         drop(owner);
         let owner = Owner::take(name)?;
         let dir = lab_dir(name);
-        let hosts =
-            HOSTS.map(|host| Host::new(state::netns_name(name, host), dir.join(host)));
+        let hosts = HOSTS.map(|host| Host::new(state::netns_name(name, host), dir.join(host)));
         let mut lab = Self {
             name: name.into(),
             options: *options,
@@ -210,8 +212,9 @@ impl Lab {
             wireguard::configure(self.gateway(Side::A), self.gateway(Side::B), k)?;
         }
         for side in sides {
-            let mut lines: Vec<_> =
-                (0..self.options.tunnels).flat_map(|k| topology::tunnel(side, k)).collect();
+            let mut lines: Vec<_> = (0..self.options.tunnels)
+                .flat_map(|k| topology::tunnel(side, k))
+                .collect();
             lines.extend(topology::routes(side));
             self.gateway(side).ip_batch(&lines)?;
         }
@@ -260,4 +263,3 @@ fn mount_bpffs(path: &std::path::Path) -> Result<()> {
     mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), none)
         .with_context(|| format!("{}: a bpffs cannot be mounted", path.display()))
 }
-

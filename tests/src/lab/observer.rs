@@ -17,8 +17,8 @@ use nix::libc;
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockType, SockaddrLike as _, bind, recvfrom,
-    setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, SockFlag, SockType, SockaddrLike as _, bind, recvfrom, setsockopt,
+    socket, sockopt,
 };
 
 use super::packet::{self, Conversation};
@@ -97,7 +97,11 @@ impl Observer {
             let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
             move || read_all(&sockets, &seen, &stop)
         })?;
-        Ok(Self { seen, stop, thread: Some(thread) })
+        Ok(Self {
+            seen,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// Everything seen since the start or the last [`Observer::take`], including
@@ -114,7 +118,10 @@ impl Observer {
             bail!("observer: cannot keep up with the traffic");
         }
         if state.lost > 0 {
-            bail!("observer: the kernel dropped {} captured packets", state.lost);
+            bail!(
+                "observer: the kernel dropped {} captured packets",
+                state.lost
+            );
         }
         Ok(std::mem::take(&mut state.flows))
     }
@@ -140,8 +147,8 @@ impl Drop for Observer {
 fn open(ifindex: u32) -> Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     // Protocol 0 receives nothing: the device is chosen first, by `bind`.
-    let fd = socket(AddressFamily::Packet, SockType::Datagram, flags, None)
-        .context("packet socket")?;
+    let fd =
+        socket(AddressFamily::Packet, SockType::Datagram, flags, None).context("packet socket")?;
     setsockopt(&fd, sockopt::RcvBufForce, &SOCKET_BYTES).context("SO_RCVBUFFORCE")?;
     let every_protocol = u16::try_from(libc::ETH_P_ALL).expect("it is 3").to_be();
     let address = libc::sockaddr_ll {
@@ -165,8 +172,10 @@ fn read_all(sockets: &[(usize, OwnedFd)], seen: &(Mutex<Seen>, Condvar), stop: &
     let (state, served) = seen;
     let mut buffer = [0; SNAP_BYTES];
     while !stop.load(Ordering::Relaxed) {
-        let mut fds: Vec<_> =
-            sockets.iter().map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::POLLIN)).collect();
+        let mut fds: Vec<_> = sockets
+            .iter()
+            .map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+            .collect();
         // Short, because a request to catch up does not wake it.
         let _ = poll(&mut fds, PollTimeout::from(20_u8));
         let asked = state.lock().expect("no holder panics").asked;
@@ -175,7 +184,12 @@ fn read_all(sockets: &[(usize, OwnedFd)], seen: &(Mutex<Seen>, Condvar), stop: &
                 match recvfrom::<LinkAddr>(fd.as_raw_fd(), &mut buffer) {
                     Ok((length, Some(from))) => {
                         let mut state = state.lock().expect("no holder panics");
-                        note(&mut state.flows, *tunnel, from.pkttype() == OUTGOING, &buffer[..length]);
+                        note(
+                            &mut state.flows,
+                            *tunnel,
+                            from.pkttype() == OUTGOING,
+                            &buffer[..length],
+                        );
                     }
                     Ok((_, None)) | Err(Errno::EINTR) => {}
                     // EAGAIN: all read; ENETDOWN: said once when the device goes down.
@@ -192,11 +206,23 @@ fn read_all(sockets: &[(usize, OwnedFd)], seen: &(Mutex<Seen>, Condvar), stop: &
 }
 
 fn note(flows: &mut HashMap<Conversation, Paths>, tunnel: usize, outgoing: bool, bytes: &[u8]) {
-    let Some((protocol, src, dst)) = packet::parse(bytes) else { return };
+    let Some((protocol, src, dst)) = packet::parse(bytes) else {
+        return;
+    };
     // At gateway A, what leaves through a tunnel comes from the client.
     let (client, server) = if outgoing { (src, dst) } else { (dst, src) };
-    let paths = flows.entry(Conversation { protocol, client, server }).or_default();
-    let direction = if outgoing { &mut paths.forward } else { &mut paths.reverse };
+    let paths = flows
+        .entry(Conversation {
+            protocol,
+            client,
+            server,
+        })
+        .or_default();
+    let direction = if outgoing {
+        &mut paths.forward
+    } else {
+        &mut paths.reverse
+    };
     *direction.entry(tunnel).or_default() += 1;
 }
 

@@ -29,12 +29,14 @@ pub struct Conversation {
 pub(super) fn parse(packet: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
     let packet = LaxSlicedPacket::from_ip(packet).ok()?;
     let (src, dst): (IpAddr, IpAddr) = match packet.net? {
-        LaxNetSlice::Ipv4(ip) => {
-            (ip.header().source_addr().into(), ip.header().destination_addr().into())
-        }
-        LaxNetSlice::Ipv6(ip) => {
-            (ip.header().source_addr().into(), ip.header().destination_addr().into())
-        }
+        LaxNetSlice::Ipv4(ip) => (
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        ),
+        LaxNetSlice::Ipv6(ip) => (
+            ip.header().source_addr().into(),
+            ip.header().destination_addr().into(),
+        ),
         LaxNetSlice::Arp(_) => return None,
     };
     let (protocol, src_port, dst_port) = match packet.transport? {
@@ -42,7 +44,11 @@ pub(super) fn parse(packet: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)>
         TransportSlice::Udp(udp) => (Protocol::Udp, udp.source_port(), udp.destination_port()),
         _ => return None,
     };
-    Some((protocol, SocketAddr::new(src, src_port), SocketAddr::new(dst, dst_port)))
+    Some((
+        protocol,
+        SocketAddr::new(src, src_port),
+        SocketAddr::new(dst, dst_port),
+    ))
 }
 
 #[cfg(test)]
@@ -58,8 +64,11 @@ mod tests {
             .udp(4000, 53)
             .write(&mut bytes, &[0; 40])
             .unwrap();
-        let expected =
-            (Protocol::Udp, "10.1.0.2:4000".parse().unwrap(), "10.2.0.2:53".parse().unwrap());
+        let expected = (
+            Protocol::Udp,
+            "10.1.0.2:4000".parse().unwrap(),
+            "10.2.0.2:53".parse().unwrap(),
+        );
         assert_eq!(parse(&bytes), Some(expected));
         assert_eq!(parse(&bytes[..30]), Some(expected), "cut short");
     }
@@ -67,7 +76,10 @@ mod tests {
     #[test]
     fn tcp_over_ipv6() {
         let mut bytes = Vec::new();
-        let (src, dst) = ("fd00:1::2".parse::<std::net::Ipv6Addr>().unwrap(), [0xfd; 16]);
+        let (src, dst) = (
+            "fd00:1::2".parse::<std::net::Ipv6Addr>().unwrap(),
+            [0xfd; 16],
+        );
         PacketBuilder::ipv6(src.octets(), dst, 64)
             .tcp(4000, 80, 1, 1000)
             .write(&mut bytes, &[])

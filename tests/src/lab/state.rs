@@ -119,7 +119,10 @@ pub(super) fn remove(name: &str) -> Result<()> {
     if errors.is_empty() {
         return Ok(());
     }
-    bail!("lab {name}: not all of it could be removed: {}", errors.join("; "))
+    bail!(
+        "lab {name}: not all of it could be removed: {}",
+        errors.join("; ")
+    )
 }
 
 /// Whether a bpffs is mounted at `path`.
@@ -149,14 +152,23 @@ fn end_processes(name: &str) -> Result<()> {
         }
     }
     let left = processes(name);
-    if left.is_empty() { Ok(()) } else { bail!("processes {left:?} do not end") }
+    if left.is_empty() {
+        Ok(())
+    } else {
+        bail!("processes {left:?} do not end")
+    }
 }
 
 /// Processes in the lab's namespaces, without this one. A zombie is in none.
 fn processes(name: &str) -> Vec<Pid> {
     let id = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
-    let spaces: Vec<_> = HOSTS.iter().filter_map(|host| id(&netns_path(name, host))).collect();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let spaces: Vec<_> = HOSTS
+        .iter()
+        .filter_map(|host| id(&netns_path(name, host)))
+        .collect();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok())
         .filter(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != std::process::id()))
@@ -169,9 +181,12 @@ fn processes(name: &str) -> Vec<Pid> {
 
 /// Names of the labs that have a directory.
 pub fn labs() -> Vec<String> {
-    let Ok(entries) = fs::read_dir(ROOT) else { return Vec::new() };
-    let mut names: Vec<_> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    let Ok(entries) = fs::read_dir(ROOT) else {
+        return Vec::new();
+    };
+    let mut names: Vec<_> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
     names.sort();
     names
 }

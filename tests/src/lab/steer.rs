@@ -142,9 +142,16 @@ impl Steer {
         for prefix in self.side.other().prefixes() {
             command.args(["--prefix", &prefix]);
         }
-        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-        let mut child = process::daemon(&mut command).spawn().context("steerctl run")?;
-        let ready = wait::until("steerctl run: the line `ready`", READY, || ready(&mut child, &log));
+        command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        let mut child = process::daemon(&mut command)
+            .spawn()
+            .context("steerctl run")?;
+        let ready = wait::until("steerctl run: the line `ready`", READY, || {
+            ready(&mut child, &log)
+        });
         if ready.is_err() {
             process::end(&mut child);
         }
@@ -188,7 +195,10 @@ impl Steer {
 
     /// `steerctl weights NAME=W …`
     pub fn weights(&self, weights: &[Share<'_>]) -> Result<String> {
-        let args: Vec<_> = weights.iter().map(|(name, weight)| format!("{name}={weight}")).collect();
+        let args: Vec<_> = weights
+            .iter()
+            .map(|(name, weight)| format!("{name}={weight}"))
+            .collect();
         let mut all = vec!["weights"];
         all.extend(args.iter().map(String::as_str));
         self.steerctl(&all)
@@ -214,9 +224,13 @@ impl Steer {
 
     /// Ends the loader in order, which detaches and unpins.
     pub fn stop(&mut self) -> Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
+        let Some(mut child) = self.child.take() else {
+            return Ok(());
+        };
         kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
-        let status = wait::until("steerctl run: end", Duration::from_secs(10), || Ok(child.try_wait()?))?;
+        let status = wait::until("steerctl run: end", Duration::from_secs(10), || {
+            Ok(child.try_wait()?)
+        })?;
         if !status.success() {
             bail!("steerctl run: ended with {status}");
         }
@@ -273,5 +287,10 @@ pub fn steerctl_path() -> Result<PathBuf> {
         .take(2)
         .map(|dir| dir.join("steerctl"))
         .find(|path| path.is_file())
-        .with_context(|| format!("steerctl: not next to {}; build it or set STEERCTL", own.display()))
+        .with_context(|| {
+            format!(
+                "steerctl: not next to {}; build it or set STEERCTL",
+                own.display()
+            )
+        })
 }

@@ -177,7 +177,10 @@ pub(super) fn gateway(side: Side, tunnels: usize) -> Vec<String> {
     ];
     for k in 0..tunnels {
         let device = underlay_name(k);
-        lines.push(format!("addr add {}/24 dev {device}", underlay_address(side, k)));
+        lines.push(format!(
+            "addr add {}/24 dev {device}",
+            underlay_address(side, k)
+        ));
         lines.push(format!("link set {device} up"));
     }
     lines
@@ -203,8 +206,14 @@ pub(super) fn shaping(tunnels: usize, rate_mbit: u32) -> Vec<String> {
 pub(super) fn tunnel(side: Side, k: usize) -> Vec<String> {
     let device = tunnel_name(k);
     vec![
-        format!("addr add {}/30 dev {device}", tunnel_address(side, k, Family::V4)),
-        format!("addr add {}/64 dev {device} nodad", tunnel_address(side, k, Family::V6)),
+        format!(
+            "addr add {}/30 dev {device}",
+            tunnel_address(side, k, Family::V4)
+        ),
+        format!(
+            "addr add {}/64 dev {device} nodad",
+            tunnel_address(side, k, Family::V6)
+        ),
         format!("link set {device} mtu {TUNNEL_MTU} up"),
     ]
 }
@@ -213,5 +222,8 @@ pub(super) fn tunnel(side: Side, k: usize) -> Vec<String> {
 pub(super) fn routes(side: Side) -> Vec<String> {
     let [v4, v6] = side.other().prefixes();
     let device = tunnel_name(0);
-    vec![format!("route add {v4} dev {device}"), format!("route add {v6} dev {device}")]
+    vec![
+        format!("route add {v4} dev {device}"),
+        format!("route add {v6} dev {device}"),
+    ]
 }

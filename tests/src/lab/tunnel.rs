@@ -29,7 +29,14 @@ impl Lab {
     /// device changes its state, only the counters stand still.
     pub fn cut_tunnel(&self, k: usize) -> Result<()> {
         self.each_end(k, |address| {
-            vec!["replace".into(), address.to_string(), "lladdr".into(), NOBODY.into(), "nud".into(), "permanent".into()]
+            vec![
+                "replace".into(),
+                address.to_string(),
+                "lladdr".into(),
+                NOBODY.into(),
+                "nud".into(),
+                "permanent".into(),
+            ]
         })
     }
 
@@ -42,14 +49,16 @@ impl Lab {
         let device = underlay_name(k);
         for side in [Side::A, Side::B] {
             let line = args(topology::underlay_address(side.other(), k)).join(" ");
-            self.gateway(side).ip_batch(&[format!("neigh {line} dev {device}")])?;
+            self.gateway(side)
+                .ip_batch(&[format!("neigh {line} dev {device}")])?;
         }
         Ok(())
     }
 
     /// Sets tunnel device `k` of one gateway down.
     pub fn tunnel_down(&self, side: Side, k: usize) -> Result<()> {
-        self.gateway(side).ip(&["link", "set", &tunnel_name(k), "down"])
+        self.gateway(side)
+            .ip(&["link", "set", &tunnel_name(k), "down"])
     }
 
     /// Sets tunnel device `k` of one gateway up, with the routes that went with it.
@@ -59,8 +68,15 @@ impl Lab {
         // The kernel drops IPv6 addresses and all routes of a device that goes down.
         let mut lines: Vec<_> = topology::tunnel(side, k)
             .into_iter()
-            .chain(if k == 0 { topology::routes(side) } else { Vec::new() })
-            .map(|line| line.replace("addr add", "addr replace").replace("route add", "route replace"))
+            .chain(if k == 0 {
+                topology::routes(side)
+            } else {
+                Vec::new()
+            })
+            .map(|line| {
+                line.replace("addr add", "addr replace")
+                    .replace("route add", "route replace")
+            })
             .collect();
         gateway.ip_batch(&std::mem::take(&mut lines))
     }
@@ -77,7 +93,12 @@ impl Lab {
         })?;
         let devices = parse_net_dev(&text);
         Ok((0..self.options().tunnels)
-            .map(|k| devices.get(tunnel_name(k).as_str()).copied().unwrap_or_default())
+            .map(|k| {
+                devices
+                    .get(tunnel_name(k).as_str())
+                    .copied()
+                    .unwrap_or_default()
+            })
             .collect())
     }
 }
@@ -86,7 +107,10 @@ fn parse_net_dev(text: &str) -> BTreeMap<&str, DeviceCounters> {
     text.lines()
         .filter_map(|line| {
             let (name, numbers) = line.split_once(':')?;
-            let n: Vec<u64> = numbers.split_whitespace().map_while(|n| n.parse().ok()).collect();
+            let n: Vec<u64> = numbers
+                .split_whitespace()
+                .map_while(|n| n.parse().ok())
+                .collect();
             let counters = DeviceCounters {
                 rx_bytes: *n.first()?,
                 rx_packets: *n.get(1)?,
@@ -109,7 +133,12 @@ mod tests {
         let counters = parse_net_dev(text)["wg0"];
         assert_eq!(
             counters,
-            DeviceCounters { rx_bytes: 1, rx_packets: 2, tx_bytes: 30, tx_packets: 40 }
+            DeviceCounters {
+                rx_bytes: 1,
+                rx_packets: 2,
+                tx_bytes: 30,
+                tx_packets: 40
+            }
         );
     }
 }

@@ -31,11 +31,18 @@ impl std::fmt::Display for Implementation {
 impl Implementation {
     /// What this machine has, found by trying in the namespace of `host`.
     pub(super) fn detect(host: &Host) -> Result<Self> {
-        if host.ip(&["link", "add", "probe", "type", "wireguard"]).is_ok() {
+        if host
+            .ip(&["link", "add", "probe", "type", "wireguard"])
+            .is_ok()
+        {
             host.ip(&["link", "del", "probe"])?;
             return Ok(Self::Kernel);
         }
-        if Command::new("wireguard-go").arg("--version").output().is_err() {
+        if Command::new("wireguard-go")
+            .arg("--version")
+            .output()
+            .is_err()
+        {
             bail!("the kernel has no WireGuard, and program wireguard-go: not found");
         }
         Ok(Self::Userspace)
@@ -52,7 +59,10 @@ impl KeyPair {
     fn generate() -> Result<Self> {
         let private = output(Command::new("wg").arg("genkey"))?;
         let public = feed(Command::new("wg").arg("pubkey"), &private)?;
-        Ok(Self { private: private.trim().into(), public: public.trim().into() })
+        Ok(Self {
+            private: private.trim().into(),
+            public: public.trim().into(),
+        })
     }
 }
 
@@ -92,7 +102,10 @@ pub(super) fn ready(host: &Host, k: usize, child: Option<&mut Child>) -> Result<
     wait::until(&format!("tunnel {name}"), Duration::from_secs(10), || {
         if let Some(status) = child.try_wait()? {
             let log = fs::read_to_string(host.dir().join(format!("{name}.log")));
-            bail!("wireguard-go ended, {status}: {}", log.unwrap_or_default().trim());
+            bail!(
+                "wireguard-go ended, {status}: {}",
+                log.unwrap_or_default().trim()
+            );
         }
         Ok(socket.exists().then_some(()))
     })
@@ -101,9 +114,10 @@ pub(super) fn ready(host: &Host, k: usize, child: Option<&mut Child>) -> Result<
 /// Gives tunnel `k` its keys and peers on both gateways.
 pub(super) fn configure(a: &Host, b: &Host, k: usize) -> Result<()> {
     let keys = [KeyPair::generate()?, KeyPair::generate()?];
-    for (host, side, own, peer) in
-        [(a, Side::A, &keys[0], &keys[1]), (b, Side::B, &keys[1], &keys[0])]
-    {
+    for (host, side, own, peer) in [
+        (a, Side::A, &keys[0], &keys[1]),
+        (b, Side::B, &keys[1], &keys[0]),
+    ] {
         let name = topology::tunnel_name(k);
         let far = side.other();
         let port = topology::tunnel_port(k);
@@ -117,8 +131,11 @@ pub(super) fn configure(a: &Host, b: &Host, k: usize) -> Result<()> {
             allowed.join(", "),
             topology::underlay_address(far, k),
         );
-        feed(host.command("wg").args(["setconf", &name, "/dev/stdin"]), &config)
-            .with_context(|| format!("tunnel {name} on {}", host.netns()))?;
+        feed(
+            host.command("wg").args(["setconf", &name, "/dev/stdin"]),
+            &config,
+        )
+        .with_context(|| format!("tunnel {name} on {}", host.netns()))?;
     }
     Ok(())
 }

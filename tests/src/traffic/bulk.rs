@@ -1,18 +1,24 @@
 //! Parallel TCP flows that send as fast as they can; goodput is what the server received.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use tokio::io::AsyncWriteExt as _;
+use nix::libc;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::lab::{Family, Lab, Side, wait};
 
 use super::server::{SINK_PORT, Server};
 use super::{new_flow_id, raise_file_limit, runtime};
+
+/// Bytes that wait in a socket before they are in flight: few, so that a flow ends quickly.
+static UNSENT_BYTES: u32 = 32 * 1024;
 
 /// Bulk flows that run until this value is dropped.
 #[derive(Debug)]
@@ -46,17 +52,32 @@ impl Bulk {
                 })
             }
         })?;
-        let mut bulk = Self { flows, stop: Some(stop), thread: Some(thread) };
-        wait::until(&format!("{count} TCP flows to {to}"), Duration::from_secs(15), || {
-            bulk.check()?;
-            Ok(bulk.bytes(server).iter().all(|bytes| *bytes > 0).then_some(()))
-        })?;
+        let mut bulk = Self {
+            flows,
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        wait::until(
+            &format!("{count} TCP flows to {to}"),
+            Duration::from_secs(15),
+            || {
+                bulk.check()?;
+                Ok(bulk
+                    .bytes(server)
+                    .iter()
+                    .all(|bytes| *bytes > 0)
+                    .then_some(()))
+            },
+        )?;
         Ok(bulk)
     }
 
     /// Bytes that the server received, per flow.
     pub fn bytes(&self, server: &Server) -> Vec<u64> {
-        self.flows.iter().map(|flow| server.received(*flow)).collect()
+        self.flows
+            .iter()
+            .map(|flow| server.received(*flow))
+            .collect()
     }
 
     /// Goodput in Mbit/s of all flows together while `duration` passes.
@@ -65,7 +86,10 @@ impl Bulk {
         wait::pause(duration)?;
         let (after, elapsed) = (self.bytes(server), start.elapsed());
         self.check()?;
-        Ok(mbit(after.iter().sum::<u64>() - before.iter().sum::<u64>(), elapsed))
+        Ok(mbit(
+            after.iter().sum::<u64>() - before.iter().sum::<u64>(),
+            elapsed,
+        ))
     }
 
     /// Fails if a flow broke.
@@ -98,20 +122,44 @@ pub(super) fn mbit(bytes: u64, time: Duration) -> f64 {
 
 async fn send(to: SocketAddr, flow: u64, mut stopped: watch::Receiver<()>) -> Result<()> {
     let bytes = vec![0; 64 * 1024];
-    let work = async {
-        let mut stream =
-            TcpStream::connect(to).await.with_context(|| format!("tcp {to}: connect"))?;
-        stream.write_u64(flow).await?;
-        loop {
-            stream
-                .write_all(&bytes)
-                .await
-                .with_context(|| format!("tcp {:?} → {to}", stream.local_addr()))?;
+    let mut stream = TcpStream::connect(to)
+        .await
+        .with_context(|| format!("tcp {to}: connect"))?;
+    limit_unsent(&stream).context("TCP_NOTSENT_LOWAT")?;
+    stream.write_u64(flow).await?;
+    loop {
+        tokio::select! {
+            // `write` takes what fits; `write_all` would lose count when it is left.
+            written = stream.write(&bytes) => {
+                written.with_context(|| format!("tcp {:?} → {to}", stream.local_addr()))?;
+            }
+            // An error says that the sender is gone, which is the signal.
+            _ = stopped.changed() => break,
         }
+    }
+    // The flow is over when the far end has read all of it: nothing of it is
+    // left in a queue to disturb what is measured next.
+    stream.shutdown().await?;
+    let _ = timeout(Duration::from_secs(3), stream.read_u8()).await;
+    Ok(())
+}
+
+/// Sets `TCP_NOTSENT_LOWAT` of tcp(7).
+fn limit_unsent(stream: &TcpStream) -> std::io::Result<()> {
+    let length = u32::try_from(size_of_val(&UNSENT_BYTES)).expect("4 bytes");
+    // SAFETY: the value is a u32 of the length given, and outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const UNSENT_BYTES).cast(),
+            length,
+        )
     };
-    tokio::select! {
-        result = work => result,
-        // An error says that the sender is gone, which is the signal.
-        _ = stopped.changed() => Ok(()),
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
     }
 }

@@ -19,7 +19,7 @@ const PORTS: std::ops::Range<u16> = 1_024..32_000;
 /// Flows that wait for their echo at the same time.
 const AT_ONCE: usize = 128;
 /// Tries before a flow counts as not answered.
-const TRIES: usize = 5;
+const TRIES: u64 = 5;
 
 /// The flows of one [`burst`].
 #[derive(Debug)]
@@ -37,25 +37,35 @@ impl Burst {
     pub fn shares(&self, seen: &HashMap<Conversation, Paths>) -> Result<BTreeMap<usize, f64>> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for flow in &self.flows {
-            let paths = seen.get(flow).with_context(|| format!("{flow:?}: on no tunnel"))?;
-            let tunnel =
-                paths.only_tunnel().with_context(|| format!("{flow:?}: on two tunnels: {paths:?}"))?;
+            let paths = seen
+                .get(flow)
+                .with_context(|| format!("{flow:?}: on no tunnel"))?;
+            let tunnel = paths
+                .only_tunnel()
+                .with_context(|| format!("{flow:?}: on two tunnels: {paths:?}"))?;
             *counts.entry(tunnel).or_default() += 1;
         }
         let all = self.flows.len() as f64;
-        Ok(counts.into_iter().map(|(tunnel, count)| (tunnel, count as f64 / all)).collect())
+        Ok(counts
+            .into_iter()
+            .map(|(tunnel, count)| (tunnel, count as f64 / all))
+            .collect())
     }
 }
 
 /// Makes `count` new UDP flows from the client; each is answered before it ends.
 pub fn burst(lab: &Lab, family: Family, count: usize) -> Result<Burst> {
     lab.client().within(|| {
-        let mut burst = Burst { flows: Vec::with_capacity(count), resent: 0 };
+        let mut burst = Burst {
+            flows: Vec::with_capacity(count),
+            resent: 0,
+        };
         while burst.flows.len() < count {
             wait::check_interrupt()?;
             let some = AT_ONCE.min(count - burst.flows.len());
-            let sockets =
-                (0..some).map(|_| new_flow(family)).collect::<Result<Vec<(_, u64, _)>>>()?;
+            let sockets = (0..some)
+                .map(|_| new_flow(family))
+                .collect::<Result<Vec<(_, u64, _)>>>()?;
             for (socket, id, _) in &sockets {
                 send(socket, *id)?;
             }
@@ -82,16 +92,33 @@ fn new_flow(family: Family) -> Result<(UdpSocket, u64, Conversation)> {
         let client = SocketAddr::new(client, PORTS.start + u16::try_from(n % sources)?);
         let server = SocketAddr::new(server, ECHO_PORT + destination);
         // A port that something else has: the next one will do.
-        let Ok(socket) = UdpSocket::bind(client) else { continue };
-        socket.connect(server).with_context(|| format!("udp {client} → {server}"))?;
+        let Ok(socket) = UdpSocket::bind(client) else {
+            continue;
+        };
+        socket
+            .connect(server)
+            .with_context(|| format!("udp {client} → {server}"))?;
         socket.set_read_timeout(Some(Duration::from_millis(300)))?;
-        let flow = Conversation { protocol: Protocol::Udp, client, server };
+        let flow = Conversation {
+            protocol: Protocol::Udp,
+            client,
+            server,
+        };
         return Ok((socket, new_flow_id(), flow));
     }
 }
 
 fn send(socket: &UdpSocket, id: u64) -> Result<()> {
-    socket.send(&Message { flow: id, sequence: 0 }.to_bytes()).context("send").map(drop)
+    socket
+        .send(
+            &Message {
+                flow: id,
+                sequence: 0,
+            }
+            .to_bytes(),
+        )
+        .context("send")
+        .map(drop)
 }
 
 /// Waits for the echo, sends again if it does not come; gives how often.
@@ -104,7 +131,7 @@ fn answered(socket: &UdpSocket, id: u64) -> Result<u64> {
             return Ok(resent);
         }
         wait::check_interrupt()?;
-        if resent as usize == TRIES {
+        if resent == TRIES {
             break;
         }
         send(socket, id)?;

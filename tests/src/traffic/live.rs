@@ -37,7 +37,12 @@ pub struct LiveSpec {
 impl LiveSpec {
     /// 100 TCP and 100 UDP flows, a message every 50 ms.
     pub fn two_hundred(family: Family) -> Self {
-        Self { family, tcp: 100, udp: 100, interval: Duration::from_millis(50) }
+        Self {
+            family,
+            tcp: 100,
+            udp: 100,
+            interval: Duration::from_millis(50),
+        }
     }
 }
 
@@ -102,7 +107,11 @@ impl LiveReport {
 
     /// Longest time that any flow was without an echo.
     pub fn longest_gap(&self) -> Duration {
-        self.flows.iter().map(|flow| flow.longest_gap).max().unwrap_or_default()
+        self.flows
+            .iter()
+            .map(|flow| flow.longest_gap)
+            .max()
+            .unwrap_or_default()
     }
 }
 
@@ -113,7 +122,9 @@ impl LiveFlows {
         let server = SocketAddr::new(Side::B.host(spec.family), ECHO_PORT);
         let protocols = std::iter::repeat_n(Protocol::Tcp, spec.tcp)
             .chain(std::iter::repeat_n(Protocol::Udp, spec.udp));
-        let flows: Vec<_> = protocols.map(|protocol| Arc::new(State::new(protocol, server))).collect();
+        let flows: Vec<_> = protocols
+            .map(|protocol| Arc::new(State::new(protocol, server)))
+            .collect();
         let (stop, stopped) = watch::channel(());
         let thread = std::thread::Builder::new().name("live".into()).spawn({
             let (host, flows) = (lab.client().clone(), flows.clone());
@@ -122,17 +133,31 @@ impl LiveFlows {
                 runtime()?.block_on(run_all(flows, spec, stopped))
             }
         })?;
-        let live = Self { flows, stop: Some(stop), thread: Some(thread) };
-        wait::until(&format!("{} live flows", live.flows.len()), Duration::from_secs(15), || {
-            let all = live.flows.iter().all(|flow| flow.echoed.load(Ordering::Relaxed) >= 2);
-            Ok(all.then_some(()))
-        })?;
+        let live = Self {
+            flows,
+            stop: Some(stop),
+            thread: Some(thread),
+        };
+        wait::until(
+            &format!("{} live flows", live.flows.len()),
+            Duration::from_secs(15),
+            || {
+                let all = live
+                    .flows
+                    .iter()
+                    .all(|flow| flow.echoed.load(Ordering::Relaxed) >= 2);
+                Ok(all.then_some(()))
+            },
+        )?;
         Ok(live)
     }
 
     /// The flows.
     pub fn conversations(&self) -> Vec<Conversation> {
-        self.flows.iter().filter_map(|flow| flow.conversation()).collect()
+        self.flows
+            .iter()
+            .filter_map(|flow| flow.conversation())
+            .collect()
     }
 
     /// Messages sent and echoed so far.
@@ -154,7 +179,11 @@ impl LiveFlows {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        let flows = self.flows.iter().map(|flow| flow.report()).collect::<Result<_>>()?;
+        let flows = self
+            .flows
+            .iter()
+            .map(|flow| flow.report())
+            .collect::<Result<_>>()?;
         Ok(LiveReport { flows })
     }
 }
@@ -184,12 +213,18 @@ impl State {
 
     fn conversation(&self) -> Option<Conversation> {
         let client = *self.client.get()?;
-        Some(Conversation { protocol: self.protocol, client, server: self.server })
+        Some(Conversation {
+            protocol: self.protocol,
+            client,
+            server: self.server,
+        })
     }
 
     fn report(&self) -> Result<FlowReport> {
         Ok(FlowReport {
-            conversation: self.conversation().context("a flow that was never opened")?,
+            conversation: self
+                .conversation()
+                .context("a flow that was never opened")?,
             sent: self.sent.load(Ordering::Relaxed),
             echoed: self.echoed.load(Ordering::Relaxed),
             broken: self.broken.load(Ordering::Relaxed),
@@ -205,7 +240,11 @@ impl State {
     /// The next message to send.
     fn next(&self) -> [u8; message::BYTES] {
         let sequence = self.sent.fetch_add(1, Ordering::Relaxed);
-        Message { flow: self.id, sequence }.to_bytes()
+        Message {
+            flow: self.id,
+            sequence,
+        }
+        .to_bytes()
     }
 }
 
@@ -218,14 +257,24 @@ struct Echoes<'a> {
 
 impl<'a> Echoes<'a> {
     fn new(state: &'a State) -> Self {
-        Self { state, seen: Vec::new(), last: Instant::now() }
+        Self {
+            state,
+            seen: Vec::new(),
+            last: Instant::now(),
+        }
     }
 
     /// Counts an echo once; what is not of this flow is not counted.
     fn note(&mut self, bytes: &[u8]) {
-        let Some(message) = Message::from_bytes(bytes) else { return };
-        let Ok(index) = usize::try_from(message.sequence) else { return };
-        if message.flow != self.state.id || message.sequence >= self.state.sent.load(Ordering::Relaxed) {
+        let Some(message) = Message::from_bytes(bytes) else {
+            return;
+        };
+        let Ok(index) = usize::try_from(message.sequence) else {
+            return;
+        };
+        if message.flow != self.state.id
+            || message.sequence >= self.state.sent.load(Ordering::Relaxed)
+        {
             return;
         }
         if self.seen.len() <= index {

@@ -38,7 +38,10 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let message = Message { flow: 7, sequence: u64::MAX };
+        let message = Message {
+            flow: 7,
+            sequence: u64::MAX,
+        };
         assert_eq!(Message::from_bytes(&message.to_bytes()), Some(message));
         assert_eq!(Message::from_bytes(&[0; 63]), None);
     }

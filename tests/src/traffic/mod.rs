@@ -26,7 +26,10 @@ fn new_flow_id() -> u64 {
 /// A runtime that stays on its thread, and so in the thread's namespace.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     use anyhow::Context as _;
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("runtime")
 }
 
 /// Lets this process have as many open files as the system allows it.

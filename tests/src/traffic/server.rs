@@ -57,13 +57,19 @@ impl Server {
             }
         })?;
         is_ready.recv().context("server: ended")??;
-        Ok(Self { received, stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            received,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Bytes that the sink received of a flow so far.
     pub(super) fn received(&self, flow: u64) -> u64 {
         let flows = self.received.lock().expect("no holder panics");
-        flows.get(&flow).map_or(0, |bytes| bytes.load(Ordering::Relaxed))
+        flows
+            .get(&flow)
+            .map_or(0, |bytes| bytes.load(Ordering::Relaxed))
     }
 }
 
@@ -82,11 +88,15 @@ async fn listen(received: &Received) -> Result<()> {
         let address = Side::B.host(family);
         let sink = tcp(address, SINK_PORT).await?;
         let received = Arc::clone(received);
-        tokio::spawn(accept(sink, move |stream| count(stream, Arc::clone(&received))));
+        tokio::spawn(accept(sink, move |stream| {
+            count(stream, Arc::clone(&received))
+        }));
         tokio::spawn(accept(tcp(address, ECHO_PORT).await?, echo));
         for port in ECHO_PORT..ECHO_PORT + ECHO_PORTS {
             let at = SocketAddr::new(address, port);
-            let socket = UdpSocket::bind(at).await.with_context(|| format!("server: udp {at}"))?;
+            let socket = UdpSocket::bind(at)
+                .await
+                .with_context(|| format!("server: udp {at}"))?;
             enlarge(&socket)?;
             tokio::spawn(echo_datagrams(socket));
         }
@@ -96,7 +106,9 @@ async fn listen(received: &Received) -> Result<()> {
 
 async fn tcp(address: IpAddr, port: u16) -> Result<TcpListener> {
     let at = SocketAddr::new(address, port);
-    TcpListener::bind(at).await.with_context(|| format!("server: tcp {at}"))
+    TcpListener::bind(at)
+        .await
+        .with_context(|| format!("server: tcp {at}"))
 }
 
 /// Room for a burst: what is lost here must not look lost in a tunnel.
@@ -121,8 +133,16 @@ where
 
 /// Counts a bulk flow's bytes under the number that it starts with.
 async fn count(mut stream: TcpStream, received: Received) {
-    let Ok(flow) = stream.read_u64().await else { return };
-    let bytes = Arc::clone(received.lock().expect("no holder panics").entry(flow).or_default());
+    let Ok(flow) = stream.read_u64().await else {
+        return;
+    };
+    let bytes = Arc::clone(
+        received
+            .lock()
+            .expect("no holder panics")
+            .entry(flow)
+            .or_default(),
+    );
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(n @ 1..) = stream.read(&mut buffer).await {
         bytes.fetch_add(n as u64, Ordering::Relaxed);
