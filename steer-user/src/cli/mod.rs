@@ -213,8 +213,11 @@ pub struct ExplainArgs {
     /// Protocol: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah or a number.
     #[arg(value_name = "PROTO", value_parser = plan::protocol)]
     pub protocol: u8,
-    /// Sender: ADDR, ADDR:PORT or [ADDR6]:PORT; for ICMP echo the port is the identifier.
-    #[arg(value_name = "SRC[:PORT]")]
+    /// Sender; for ICMP echo the port is the identifier.
+    #[arg(
+        value_name = "SRC[:PORT]",
+        help = "Sender: ADDR, ADDR:PORT or [ADDR6]:PORT; for ICMP echo the port is the identifier"
+    )]
     pub src: FlowEndpoint,
     /// Receiver, written likewise.
     #[arg(value_name = "DST[:PORT]")]
