@@ -5,7 +5,7 @@ use network_types::ip::IpProto;
 use crate::{
     abi::{
         Admin, FlowEntry, FlowKey, GroupId, Health, NO_TUNNEL, Origin, PassReason, Phase, Placer,
-        Tunnel, TunnelId,
+        Settings, Tunnel, TunnelId,
     },
     hash::{bucket_of, flow_hash, next_attempt},
     packet::Packet,
@@ -342,11 +342,28 @@ fn is_over<T: Tables>(flow: &SharedFlow, parsed: &Parsed, tables: &T, now_ns: u6
     if phase == Phase::Closing && opens {
         return true;
     }
-    let idle_ns = now_ns.saturating_sub(flow.last_seen_ns.get());
-    idle_ns > tables.settings().idle_limit_ns(parsed.key.protocol, phase)
+    is_idle(
+        tables.settings(),
+        &parsed.key,
+        phase,
+        flow.last_seen_ns.get(),
+        now_ns,
+    )
 }
 
-impl crate::abi::Settings {
+/// Whether a flow has been idle for longer than its protocol allows.
+#[inline(always)]
+pub fn is_idle(
+    settings: &Settings,
+    key: &FlowKey,
+    phase: Phase,
+    last_seen_ns: u64,
+    now_ns: u64,
+) -> bool {
+    now_ns.saturating_sub(last_seen_ns) > settings.idle_limit_ns(key.protocol, phase)
+}
+
+impl Settings {
     /// How long a flow may be idle before its entry no longer holds.
     #[inline(always)]
     pub const fn idle_limit_ns(&self, protocol: u32, phase: Phase) -> u64 {

@@ -25,6 +25,15 @@ impl Endpoint {
 }
 
 impl FlowKey {
+    /// Room for [`FlowKey::set`] to fill.
+    pub const EMPTY: Self = Self {
+        low_addr: [0; 16],
+        high_addr: [0; 16],
+        low_port: 0,
+        high_port: 0,
+        protocol: 0,
+    };
+
     /// Makes this the key of a packet, and tells which endpoint its source is.
     ///
     /// Endpoints are compared as numbers in network order, address first, so

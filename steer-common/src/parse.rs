@@ -94,13 +94,7 @@ type Ipv4Words = [u32; 5];
 impl Parsed {
     /// Room for [`parse`] to fill.
     pub const EMPTY: Self = Self {
-        key: FlowKey {
-            low_addr: [0; 16],
-            high_addr: [0; 16],
-            low_port: 0,
-            high_port: 0,
-            protocol: 0,
-        },
+        key: FlowKey::EMPTY,
         source: Endpoint::Low,
         version: Version::V4,
         l3_offset: 0,

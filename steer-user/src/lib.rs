@@ -1,6 +1,7 @@
 //! steer's userspace: everything `steerctl` does.
 
 pub mod cli;
+pub mod commands;
 pub mod datapath;
 pub mod net;
 pub mod output;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 pub use error::{Refusal, UsageError};
 pub use values::{Hook, MAX_FLOWS_MAX, Placement};
 
+use crate::datapath::programs::AttachMode;
 use crate::plan::{self, FlowEndpoint, IdleSpec, Request, TunnelSpec, WeightSpec};
 
 /// Where the maps and links are pinned without `--pin-dir`.
@@ -128,6 +129,9 @@ pub struct SteerArgs {
     /// Without it: TCP 2h4m, TCP after FIN or RST 30s, UDP 5m, others 60s.
     #[arg(long, value_name = "TIME")]
     pub idle: Option<IdleSpec>,
+    /// How programs are attached: tcx (kernel 6.6), clsact, or what the kernel has.
+    #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
+    pub attach: AttachMode,
     /// Check everything and say what would be done, but do nothing.
     #[arg(long)]
     pub dry_run: bool,

@@ -19,31 +19,58 @@ pub enum DatapathError {
     #[error("{}: nothing of steer is pinned here", dir.display())]
     NotRunning { dir: PathBuf },
     #[error("{}: pinned by steer with map layout {found}, this is layout {wanted}", dir.display())]
-    OtherAbi { dir: PathBuf, found: u32, wanted: u32 },
+    OtherAbi {
+        dir: PathBuf,
+        found: u32,
+        wanted: u32,
+    },
     #[error("{}: {what} is {found}, this steer needs {wanted}", path.display())]
-    OtherMap { path: PathBuf, what: &'static str, found: String, wanted: String },
+    OtherMap {
+        path: PathBuf,
+        what: &'static str,
+        found: String,
+        wanted: String,
+    },
     #[error("{}: the flow table has {found} entries, not {wanted}", dir.display())]
-    OtherSize { dir: PathBuf, found: u32, wanted: u32 },
+    OtherSize {
+        dir: PathBuf,
+        found: u32,
+        wanted: u32,
+    },
+    #[error("{}: the daemon with pid {pid} does not step back", dir.display())]
+    DaemonStays { dir: PathBuf, pid: i32 },
     #[error("device {device}: another steer instance is attached (program {program_id})")]
     OtherInstance { device: String, program_id: u32 },
     #[error("device {device}: it has an {kind} qdisc where clsact would go")]
     OtherQdisc { device: String, kind: String },
     #[error("device {device}: attaching failed: {source}")]
-    Attach { device: String, source: ProgramError },
+    Attach {
+        device: String,
+        source: ProgramError,
+    },
     #[error("device {device}: adding the clsact qdisc failed: {source}")]
-    Qdisc { device: String, source: aya::programs::tc::TcError },
+    Qdisc {
+        device: String,
+        source: aya::programs::tc::TcError,
+    },
     #[error("device {device}: {source}")]
     Link { device: String, source: LinkError },
     #[error("loading the eBPF object failed: {0}")]
     Object(#[from] EbpfError),
     #[error("loading program {program} failed: {source}")]
-    Program { program: &'static str, source: ProgramError },
+    Program {
+        program: &'static str,
+        source: ProgramError,
+    },
     #[error("map {map}: {source}")]
     Map { map: &'static str, source: MapError },
     #[error("map {map}: an element makes no sense to this steer")]
     BadElement { map: &'static str },
     #[error("map {map}: {source}")]
-    Batch { map: &'static str, source: io::Error },
+    Batch {
+        map: &'static str,
+        source: io::Error,
+    },
 }
 
 impl DatapathError {
@@ -70,12 +97,15 @@ impl DatapathError {
                  steerctl --pin-dir {} detach",
                 dir.display()
             )),
+            Self::DaemonStays { pid, .. } => Some(format!(
+                "packets are steered all the same; if it hangs: kill -9 {pid}, then again"
+            )),
             Self::OtherInstance { .. } => {
                 Some("use its --pin-dir, or detach it with its own steerctl".into())
             }
-            Self::OtherQdisc { device, .. } => {
-                Some(format!("if nothing needs it: tc qdisc del dev {device} ingress"))
-            }
+            Self::OtherQdisc { device, .. } => Some(format!(
+                "if nothing needs it: tc qdisc del dev {device} ingress"
+            )),
             Self::Object(_) | Self::Program { .. } => {
                 Some("steerctl -v shows more; please report the verifier's words".into())
             }

@@ -31,17 +31,77 @@ const ENTRY_BYTES: usize = size_of::<FlowEntry>();
 type Shape = (&'static str, MapType, usize, usize, Option<usize>);
 
 const SHAPES: [Shape; maps::ALL.len()] = [
-    (maps::SETTINGS, MapType::Array, 4, size_of::<Settings>(), Some(1)),
-    (maps::GROUPS, MapType::Array, 4, size_of::<Group>(), Some(abi::GROUPS_MAX)),
-    (maps::PREFIXES, MapType::LpmTrie, 20, size_of::<Prefix>(), Some(abi::PREFIXES_MAX)),
-    (maps::TUNNELS, MapType::Array, 4, size_of::<Tunnel>(), Some(abi::TUNNELS_MAX)),
-    (maps::TUNNEL_INFO, MapType::Array, 4, size_of::<TunnelInfo>(), Some(abi::TUNNELS_MAX)),
-    (maps::TUNNEL_DEVICES, MapType::Hash, 4, size_of::<TunnelRef>(), Some(abi::DEVICES_MAX)),
-    (maps::BUCKET_TABLES, MapType::ArrayOfMaps, 4, 4, Some(abi::GROUPS_MAX)),
+    (
+        maps::SETTINGS,
+        MapType::Array,
+        4,
+        size_of::<Settings>(),
+        Some(1),
+    ),
+    (
+        maps::GROUPS,
+        MapType::Array,
+        4,
+        size_of::<Group>(),
+        Some(abi::GROUPS_MAX),
+    ),
+    (
+        maps::PREFIXES,
+        MapType::LpmTrie,
+        20,
+        size_of::<Prefix>(),
+        Some(abi::PREFIXES_MAX),
+    ),
+    (
+        maps::TUNNELS,
+        MapType::Array,
+        4,
+        size_of::<Tunnel>(),
+        Some(abi::TUNNELS_MAX),
+    ),
+    (
+        maps::TUNNEL_INFO,
+        MapType::Array,
+        4,
+        size_of::<TunnelInfo>(),
+        Some(abi::TUNNELS_MAX),
+    ),
+    (
+        maps::TUNNEL_DEVICES,
+        MapType::Hash,
+        4,
+        size_of::<TunnelRef>(),
+        Some(abi::DEVICES_MAX),
+    ),
+    (
+        maps::BUCKET_TABLES,
+        MapType::ArrayOfMaps,
+        4,
+        4,
+        Some(abi::GROUPS_MAX),
+    ),
     (maps::FLOWS, MapType::Hash, KEY_BYTES, ENTRY_BYTES, None),
-    (maps::TUNNEL_COUNTERS, MapType::PerCpuArray, 4, size_of::<TunnelCounters>(), Some(abi::TUNNELS_MAX)),
-    (maps::PASS_COUNTERS, MapType::PerCpuArray, 4, size_of::<PassCounters>(), Some(1)),
-    (maps::HOOKS, MapType::Hash, size_of::<HookKey>(), size_of::<Hook>(), Some(abi::DEVICES_MAX)),
+    (
+        maps::TUNNEL_COUNTERS,
+        MapType::PerCpuArray,
+        4,
+        size_of::<TunnelCounters>(),
+        Some(abi::TUNNELS_MAX),
+    ),
+    (
+        maps::PASS_COUNTERS,
+        MapType::PerCpuArray,
+        4,
+        size_of::<PassCounters>(),
+        Some(1),
+    ),
+    (
+        maps::HOOKS,
+        MapType::Hash,
+        size_of::<HookKey>(),
+        size_of::<Hook>(),
+        Some(abi::DEVICES_MAX),
+    ),
 ];
 
 /// The maps of one steer.
@@ -69,19 +129,40 @@ pub fn check_shapes(pins: &PinDir) -> Result<()> {
         }
         let info = MapInfo::from_pin(&path).map_err(on(name))?;
         let differs = |what, found: String, wanted: String| {
-            Err(DatapathError::OtherMap { path: path.clone(), what, found, wanted })
+            Err(DatapathError::OtherMap {
+                path: path.clone(),
+                what,
+                found,
+                wanted,
+            })
         };
         let found_kind = info.map_type().map_err(on(name))?;
         if found_kind != kind {
-            return differs("the map's type", format!("{found_kind:?}"), format!("{kind:?}"));
+            return differs(
+                "the map's type",
+                format!("{found_kind:?}"),
+                format!("{kind:?}"),
+            );
         }
         for (what, found, wanted) in [
             ("the key's size", info.key_size() as usize, Some(key_bytes)),
-            ("the value's size", info.value_size() as usize, Some(value_bytes)),
-            ("the number of entries", info.max_entries() as usize, entries),
+            (
+                "the value's size",
+                info.value_size() as usize,
+                Some(value_bytes),
+            ),
+            (
+                "the number of entries",
+                info.max_entries() as usize,
+                entries,
+            ),
         ] {
             if wanted.is_some_and(|wanted| wanted != found) {
-                return differs(what, found.to_string(), wanted.unwrap_or_default().to_string());
+                return differs(
+                    what,
+                    found.to_string(),
+                    wanted.unwrap_or_default().to_string(),
+                );
             }
         }
     }
@@ -93,8 +174,10 @@ pub fn check_shapes(pins: &PinDir) -> Result<()> {
 pub fn pinned_abi(pins: &PinDir) -> Option<u32> {
     let map = Map::from_map_data(MapData::from_pin(pins.map(maps::SETTINGS)).ok()?).ok()?;
     // The version is the first field of every layout, whatever follows it.
-    let settings: Settings =
-        Records::<{ size_of::<Settings>() }>::new(maps::SETTINGS, map).ok()?.get(0).ok()?;
+    let settings: Settings = Records::<{ size_of::<Settings>() }>::new(maps::SETTINGS, map)
+        .ok()?
+        .get(0)
+        .ok()?;
     Some(settings.abi_version)
 }
 
@@ -102,7 +185,9 @@ impl Maps {
     /// Opens what is pinned, after comparing it with what it should be.
     pub fn open(pins: &PinDir) -> Result<Self> {
         if !pins.is_used() {
-            return Err(DatapathError::NotRunning { dir: pins.path().to_owned() });
+            return Err(DatapathError::NotRunning {
+                dir: pins.path().to_owned(),
+            });
         }
         check_abi(pins)?;
         check_shapes(pins)?;
@@ -113,11 +198,15 @@ impl Maps {
         Ok(Self {
             settings: Records::new(maps::SETTINGS, map(maps::SETTINGS)?)?,
             groups: Records::new(maps::GROUPS, map(maps::GROUPS)?)?,
-            prefixes: map(maps::PREFIXES)?.try_into().map_err(on(maps::PREFIXES))?,
+            prefixes: map(maps::PREFIXES)?
+                .try_into()
+                .map_err(on(maps::PREFIXES))?,
             tunnels: Records::new(maps::TUNNELS, map(maps::TUNNELS)?)?,
             tunnel_info: Records::new(maps::TUNNEL_INFO, map(maps::TUNNEL_INFO)?)?,
             tunnel_devices: Table::new(maps::TUNNEL_DEVICES, map(maps::TUNNEL_DEVICES)?)?,
-            bucket_tables: map(maps::BUCKET_TABLES)?.try_into().map_err(on(maps::BUCKET_TABLES))?,
+            bucket_tables: map(maps::BUCKET_TABLES)?
+                .try_into()
+                .map_err(on(maps::BUCKET_TABLES))?,
             flows: Table::new(maps::FLOWS, map(maps::FLOWS)?)?,
             tunnel_counters: Counters::new(maps::TUNNEL_COUNTERS, map(maps::TUNNEL_COUNTERS)?)?,
             pass_counters: Counters::new(maps::PASS_COUNTERS, map(maps::PASS_COUNTERS)?)?,
@@ -194,7 +283,9 @@ impl Maps {
             .iter()
             .map(|element| {
                 let (key, value) = element.map_err(on(maps::PREFIXES))?;
-                let bad = || DatapathError::BadElement { map: maps::PREFIXES };
+                let bad = || DatapathError::BadElement {
+                    map: maps::PREFIXES,
+                };
                 let prefix = prefix_of(key.data(), key.prefix_len()).ok_or_else(bad)?;
                 let group = GroupId::try_from(u32::from_ne_bytes(value)).map_err(|_| bad())?;
                 Ok((prefix, group))
@@ -211,7 +302,9 @@ impl Maps {
 
     /// Removes a prefix.
     pub fn remove_prefix(&mut self, prefix: IpNet) -> Result<()> {
-        self.prefixes.remove(&key_of(prefix)).map_err(on(maps::PREFIXES))
+        self.prefixes
+            .remove(&key_of(prefix))
+            .map_err(on(maps::PREFIXES))
     }
 
     /// Makes a new bucket table and puts it in the place of the old one. A packet sees the one or
@@ -222,7 +315,9 @@ impl Maps {
         buckets::fill(&mut table, members);
         let mut inner = Array::create(1, 0).map_err(&failed)?;
         inner.set(0, *table, 0).map_err(&failed)?;
-        self.bucket_tables.set(group.into(), &inner, 0).map_err(&failed)
+        self.bucket_tables
+            .set(group.into(), &inner, 0)
+            .map_err(&failed)
     }
 
     /// A group's bucket table, if it has one.
@@ -254,8 +349,15 @@ impl Maps {
                 _ => bad = true,
             }
         })
-        .map_err(|source| DatapathError::Batch { map: maps::FLOWS, source })?;
-        if bad { Err(DatapathError::BadElement { map: maps::FLOWS }) } else { Ok(()) }
+        .map_err(|source| DatapathError::Batch {
+            map: maps::FLOWS,
+            source,
+        })?;
+        if bad {
+            Err(DatapathError::BadElement { map: maps::FLOWS })
+        } else {
+            Ok(())
+        }
     }
 
     /// One flow entry.

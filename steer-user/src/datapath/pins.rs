@@ -5,12 +5,18 @@ use std::{
     io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount, umount},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
+    sys::{
+        signal::{Signal, kill},
+        statfs::{BPF_FS_MAGIC, statfs},
+    },
+    unistd::Pid,
 };
 use steer_common::abi::{HookKind, maps};
 
@@ -30,6 +36,13 @@ pub struct PinDir {
 /// Serialises everything that changes a [`PinDir`]; released when dropped or when the process dies.
 #[derive(Debug)]
 pub struct WriteLock(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
+
+/// Held by the one daemon of a [`PinDir`] for as long as it lives.
+#[derive(Debug)]
+pub struct DaemonRole(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
+
+/// How long a daemon may take to step back.
+const HAND_OVER: Duration = Duration::from_secs(10);
 
 /// What [`PinDir::prepare`] made; removed again when dropped without [`Prepared::keep`].
 #[derive(Debug)]
@@ -71,7 +84,11 @@ impl PinDir {
 
     /// Makes the directory and, where there is none, the bpffs under it.
     pub fn prepare(&self) -> Result<Prepared, DatapathError> {
-        let mut prepared = Prepared { mounted: None, made: Vec::new(), pins: None };
+        let mut prepared = Prepared {
+            mounted: None,
+            made: Vec::new(),
+            pins: None,
+        };
         if !is_on_bpffs(&self.path) {
             let target = if self.path.starts_with(CUSTOMARY_MOUNT) {
                 PathBuf::from(CUSTOMARY_MOUNT)
@@ -79,11 +96,17 @@ impl PinDir {
                 make_dir(&self.path, &mut prepared.made)?;
                 self.path.clone()
             };
-            mount(Some(MOUNT_SOURCE), &target, Some("bpf"), MsFlags::empty(), None::<&str>)
-                .map_err(|errno| DatapathError::NoBpffs {
-                    dir: target.clone(),
-                    source: errno.into(),
-                })?;
+            mount(
+                Some(MOUNT_SOURCE),
+                &target,
+                Some("bpf"),
+                MsFlags::empty(),
+                None::<&str>,
+            )
+            .map_err(|errno| DatapathError::NoBpffs {
+                dir: target.clone(),
+                source: errno.into(),
+            })?;
             prepared.mounted = Some(target);
         }
         make_dir(&self.path, &mut prepared.made)?;
@@ -99,11 +122,14 @@ impl PinDir {
     pub fn lock(&self) -> Result<WriteLock, DatapathError> {
         let above = self.path.ancestors().skip(1).find(|dir| dir.is_dir());
         let dir = above.unwrap_or(Path::new("/"));
-        let failed = |source| DatapathError::Io { path: dir.to_owned(), source };
+        let failed = |source| DatapathError::Io {
+            path: dir.to_owned(),
+            source,
+        };
         let file = File::open(dir).map_err(failed)?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(WriteLock(lock)),
-            Err((file, nix::errno::Errno::EWOULDBLOCK)) => {
+            Err((file, Errno::EWOULDBLOCK)) => {
                 log::info!("waiting for another steerctl to finish");
                 Flock::lock(file, FlockArg::LockExclusive)
                     .map(WriteLock)
@@ -113,13 +139,52 @@ impl PinDir {
         }
     }
 
+    /// Becomes the daemon; one that is there is asked to step back, which leaves everything
+    /// attached.
+    pub fn become_daemon(&self) -> Result<DaemonRole, DatapathError> {
+        let failed = |source| DatapathError::Io {
+            path: self.path.clone(),
+            source,
+        };
+        let mut file = File::open(&self.path).map_err(failed)?;
+        let deadline = Instant::now() + HAND_OVER;
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(DaemonRole(lock)),
+                Err((back, Errno::EWOULDBLOCK)) => file = back,
+                Err((_, errno)) => return Err(failed(errno.into())),
+            }
+            let Some(pid) = lock_holder(&file).map_err(failed)? else {
+                continue;
+            };
+            if Instant::now() > deadline {
+                return Err(DatapathError::DaemonStays {
+                    dir: self.path.clone(),
+                    pid,
+                });
+            }
+            log::info!("taking over from the daemon with pid {pid}");
+            // One that ended by itself just now is as good.
+            let _: nix::Result<()> = kill(Pid::from_raw(pid), Signal::SIGUSR1);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks the daemon, if there is one, to stop without touching anything.
+    pub fn dismiss_daemon(&self) -> Result<(), DatapathError> {
+        self.become_daemon().map(drop)
+    }
+
     /// Removes every pin of steer and, if it is empty then, the directory. Errors are collected, so
     /// that one does not keep the rest.
     pub fn remove(&self) -> Vec<DatapathError> {
         let mut errors = Vec::new();
         let mut attempt = |path: &Path, result: io::Result<()>| match result {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                errors.push(DatapathError::Io { path: path.to_owned(), source });
+                errors.push(DatapathError::Io {
+                    path: path.to_owned(),
+                    source,
+                });
             }
             _ => {}
         };
@@ -137,14 +202,19 @@ impl PinDir {
         if is_own_mount(Path::new(CUSTOMARY_MOUNT))
             && fs::read_dir(CUSTOMARY_MOUNT).is_ok_and(|mut entries| entries.next().is_none())
         {
-            attempt(Path::new(CUSTOMARY_MOUNT), umount(CUSTOMARY_MOUNT).map_err(io::Error::from));
+            attempt(
+                Path::new(CUSTOMARY_MOUNT),
+                umount(CUSTOMARY_MOUNT).map_err(io::Error::from),
+            );
         }
         errors
     }
 
     /// Everything here whose name is one of ours.
     fn pins(&self) -> Vec<PathBuf> {
-        let Ok(entries) = fs::read_dir(&self.path) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return Vec::new();
+        };
         let is_ours = |name: &str| {
             maps::ALL.contains(&name) || name.starts_with("ingress_") || name.starts_with("learn_")
         };
@@ -172,9 +242,12 @@ impl Drop for Prepared {
         }
         // In reverse: the directories on the mount, the mount, the directories below it.
         let is_on_mount = |dir: &PathBuf| {
-            self.mounted.as_ref().is_some_and(|mounted| dir != mounted && dir.starts_with(mounted))
+            self.mounted
+                .as_ref()
+                .is_some_and(|mounted| dir != mounted && dir.starts_with(mounted))
         };
-        let (on_mount, below): (Vec<_>, Vec<_>) = self.made.iter().rev().partition(|d| is_on_mount(d));
+        let (on_mount, below): (Vec<_>, Vec<_>) =
+            self.made.iter().rev().partition(|d| is_on_mount(d));
         for dir in on_mount {
             report(dir, fs::remove_dir(dir));
         }
@@ -196,8 +269,10 @@ fn report(path: &Path, result: io::Result<()>) {
 fn make_dir(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), DatapathError> {
     let missing: Vec<_> = path.ancestors().take_while(|dir| !dir.exists()).collect();
     for dir in missing.into_iter().rev() {
-        fs::create_dir(dir)
-            .map_err(|source| DatapathError::Io { path: dir.to_owned(), source })?;
+        fs::create_dir(dir).map_err(|source| DatapathError::Io {
+            path: dir.to_owned(),
+            source,
+        })?;
         made.push(dir.to_owned());
     }
     Ok(())
@@ -206,9 +281,8 @@ fn make_dir(path: &Path, made: &mut Vec<PathBuf>) -> Result<(), DatapathError> {
 /// Whether a path is, or would be, on a bpffs.
 fn is_on_bpffs(path: &Path) -> bool {
     let existing = path.ancestors().find(|dir| dir.exists());
-    existing.is_some_and(|dir| {
-        statfs(dir).is_ok_and(|answer| answer.filesystem_type() == BPF_FS_MAGIC)
-    })
+    existing
+        .is_some_and(|dir| statfs(dir).is_ok_and(|answer| answer.filesystem_type() == BPF_FS_MAGIC))
 }
 
 /// Whether a mount that steer made is rooted at this directory.
@@ -227,7 +301,27 @@ fn is_own_mount(dir: &Path) -> bool {
         })
 }
 
+/// Who holds the `flock` on an open file, by `proc_locks(5)`.
+fn lock_holder(file: &File) -> io::Result<Option<i32>> {
+    let metadata = file.metadata()?;
+    let (major, minor) = (
+        nix::sys::stat::major(metadata.dev()),
+        nix::sys::stat::minor(metadata.dev()),
+    );
+    let inode = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
+    let locks = fs::read_to_string("/proc/locks")?;
+    Ok(locks.lines().find_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        // 1: FLOCK ADVISORY WRITE 1234 08:01:5678 0 EOF; a waiter has an arrow after the number.
+        let is_ours = fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&inode.as_str());
+        if is_ours {
+            fields.get(4)?.parse().ok()
+        } else {
+            None
+        }
+    }))
+}
+
 fn is_in_use(errno: i32) -> bool {
-    use nix::errno::Errno;
     matches!(Errno::from_raw(errno), Errno::ENOTEMPTY | Errno::EBUSY)
 }

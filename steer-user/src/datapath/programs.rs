@@ -21,7 +21,7 @@ pub const FILTER_PRIORITY: u16 = 0x5723;
 pub const FILTER_HANDLE: u32 = 0x5723;
 
 /// Which way of attaching is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum AttachMode {
     /// TCX where the kernel has it, else clsact.
     #[default]
@@ -80,7 +80,10 @@ impl Programs {
             source: ProgramError::IOError(std::io::ErrorKind::NotFound.into()),
         };
         let program = self.ebpf.program_mut(name).ok_or_else(missing)?;
-        program.try_into().map_err(|source| DatapathError::Program { program: name, source })
+        program.try_into().map_err(|source| DatapathError::Program {
+            program: name,
+            source,
+        })
     }
 
     /// Attaches a program, in place of ours that is there.
@@ -99,8 +102,12 @@ impl Programs {
         let program = self.program(kind)?;
 
         if let Ok(link) = PinnedLink::from_pin(&pin) {
-            let link = SchedClassifierLink::try_from(FdLink::from(link))
-                .map_err(|source| DatapathError::Link { device: device(), source })?;
+            let link = SchedClassifierLink::try_from(FdLink::from(link)).map_err(|source| {
+                DatapathError::Link {
+                    device: device(),
+                    source,
+                }
+            })?;
             match program.attach_to_link(link) {
                 Ok(id) => {
                     let link = program.take_link(id);
@@ -112,10 +119,17 @@ impl Programs {
                 Err(ProgramError::SyscallError(error))
                     if error.io_error.raw_os_error() == Some(Errno::ENOLINK as i32) =>
                 {
-                    std::fs::remove_file(&pin)
-                        .map_err(|source| DatapathError::Io { path: pin.clone(), source })?;
+                    std::fs::remove_file(&pin).map_err(|source| DatapathError::Io {
+                        path: pin.clone(),
+                        source,
+                    })?;
                 }
-                Err(source) => return Err(DatapathError::Attach { device: device(), source }),
+                Err(source) => {
+                    return Err(DatapathError::Attach {
+                        device: device(),
+                        source,
+                    });
+                }
             }
         }
         if let Some(before) = before
@@ -132,10 +146,14 @@ impl Programs {
                 Ok(id) => {
                     let link = program
                         .take_link(id)
-                        .map_err(|source| DatapathError::Attach { device: device(), source })?;
-                    let link: FdLink = link
-                        .try_into()
-                        .map_err(|source| DatapathError::Link { device: device(), source })?;
+                        .map_err(|source| DatapathError::Attach {
+                            device: device(),
+                            source,
+                        })?;
+                    let link: FdLink = link.try_into().map_err(|source| DatapathError::Link {
+                        device: device(),
+                        source,
+                    })?;
                     link.pin(&pin).map_err(|error| DatapathError::Link {
                         device: device(),
                         source: LinkError::SyscallError(match error {
@@ -151,7 +169,12 @@ impl Programs {
                 Err(error) if mode == AttachMode::Auto && is_unsupported(&error) => {
                     log::debug!("device {}: no TCX ({error}), using clsact", target.name);
                 }
-                Err(source) => return Err(DatapathError::Attach { device: device(), source }),
+                Err(source) => {
+                    return Err(DatapathError::Attach {
+                        device: device(),
+                        source,
+                    });
+                }
             }
         }
         attach_to_clsact(program, target)
@@ -161,15 +184,19 @@ impl Programs {
     pub fn id(&mut self, kind: HookKind) -> Result<u32> {
         let program = name_of(kind);
         let info = self.program(kind)?.info();
-        Ok(info.map_err(|source| DatapathError::Program { program, source })?.id())
+        Ok(info
+            .map_err(|source| DatapathError::Program { program, source })?
+            .id())
     }
 }
 
 fn attach_to_clsact(program: &mut SchedClassifier, target: Target<'_>) -> Result<AttachKind> {
     let device = || target.name.to_owned();
     if !target.has_clsact {
-        tc::qdisc_add_clsact(target.name)
-            .map_err(|source| DatapathError::Qdisc { device: device(), source })?;
+        tc::qdisc_add_clsact(target.name).map_err(|source| DatapathError::Qdisc {
+            device: device(),
+            source,
+        })?;
     }
     let options = TcAttachOptions::Netlink(NlOptions {
         priority: FILTER_PRIORITY,
@@ -182,12 +209,22 @@ fn attach_to_clsact(program: &mut SchedClassifier, target: Target<'_>) -> Result
             ProgramError::TcError(TcError::NetlinkError(error))
                 if error.raw_os_error() == Some(Errno::EEXIST as i32) =>
             {
-                DatapathError::OtherInstance { device: device(), program_id: 0 }
+                DatapathError::OtherInstance {
+                    device: device(),
+                    program_id: 0,
+                }
             }
-            _ => DatapathError::Attach { device: device(), source },
+            _ => DatapathError::Attach {
+                device: device(),
+                source,
+            },
         })?;
     leave_attached(program.take_link(id));
-    Ok(if target.has_clsact { AttachKind::Clsact } else { AttachKind::ClsactOwned })
+    Ok(if target.has_clsact {
+        AttachKind::Clsact
+    } else {
+        AttachKind::ClsactOwned
+    })
 }
 
 /// Detaches one hook. A device that is gone took its hook along.
@@ -197,14 +234,19 @@ pub fn detach(pins: &PinDir, key: HookKey, device: &str, attach: AttachKind) -> 
             let pin = pins.link(key.kind, key.ifindex);
             match std::fs::remove_file(&pin) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(DatapathError::Io { path: pin, source: error })
+                    Err(DatapathError::Io {
+                        path: pin,
+                        source: error,
+                    })
                 }
                 _ => Ok(()),
             }
         }
         AttachKind::Clsact | AttachKind::ClsactOwned => {
             use aya::programs::Link as _;
-            let Ok(link) = clsact_link(device) else { return Ok(()) };
+            let Ok(link) = clsact_link(device) else {
+                return Ok(());
+            };
             match link.detach() {
                 Ok(()) => Ok(()),
                 Err(ProgramError::NetlinkError(error))
@@ -212,7 +254,10 @@ pub fn detach(pins: &PinDir, key: HookKey, device: &str, attach: AttachKind) -> 
                 {
                     Ok(())
                 }
-                Err(source) => Err(DatapathError::Attach { device: device.to_owned(), source }),
+                Err(source) => Err(DatapathError::Attach {
+                    device: device.to_owned(),
+                    source,
+                }),
             }
         }
     }
@@ -267,11 +312,16 @@ fn leave_attached(link: std::result::Result<SchedClassifierLink, ProgramError>) 
 
 /// What kernels without TCX answer (before 6.6: `EINVAL` for the unknown attach type).
 fn is_unsupported(error: &ProgramError) -> bool {
-    let ProgramError::SyscallError(error) = error else { return false };
+    let ProgramError::SyscallError(error) = error else {
+        return false;
+    };
     let errno = error.io_error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EINVAL | Errno::EOPNOTSUPP))
 }
 
 fn is_absent(errno: i32) -> bool {
-    matches!(Errno::from_raw(errno), Errno::ENOENT | Errno::ENODEV | Errno::EINVAL)
+    matches!(
+        Errno::from_raw(errno),
+        Errno::ENOENT | Errno::ENODEV | Errno::EINVAL
+    )
 }

@@ -38,7 +38,10 @@ pub(super) struct Records<const N: usize> {
 
 impl<const N: usize> Records<N> {
     pub(super) fn new(name: &'static str, map: Map) -> Result<Self> {
-        Ok(Self { name, map: map.try_into().map_err(on(name))? })
+        Ok(Self {
+            name,
+            map: map.try_into().map_err(on(name))?,
+        })
     }
 
     pub(super) fn get<T: CheckedBitPattern>(&self, index: u32) -> Result<T> {
@@ -46,7 +49,9 @@ impl<const N: usize> Records<N> {
     }
 
     pub(super) fn set(&mut self, index: u32, record: &impl NoUninit) -> Result<()> {
-        self.map.set(index, encode::<N>(record), 0).map_err(on(self.name))
+        self.map
+            .set(index, encode::<N>(record), 0)
+            .map_err(on(self.name))
     }
 }
 
@@ -58,7 +63,10 @@ pub(super) struct Table<const K: usize, const N: usize> {
 
 impl<const K: usize, const N: usize> Table<K, N> {
     pub(super) fn new(name: &'static str, map: Map) -> Result<Self> {
-        Ok(Self { name, map: map.try_into().map_err(on(name))? })
+        Ok(Self {
+            name,
+            map: map.try_into().map_err(on(name))?,
+        })
     }
 
     /// The map itself.
@@ -74,7 +82,9 @@ impl<const K: usize, const N: usize> Table<K, N> {
         }
     }
 
-    pub(super) fn all<Key: CheckedBitPattern, T: CheckedBitPattern>(&self) -> Result<Vec<(Key, T)>> {
+    pub(super) fn all<Key: CheckedBitPattern, T: CheckedBitPattern>(
+        &self,
+    ) -> Result<Vec<(Key, T)>> {
         self.map
             .iter()
             .map(|element| {
@@ -85,7 +95,9 @@ impl<const K: usize, const N: usize> Table<K, N> {
     }
 
     pub(super) fn set(&mut self, key: &impl NoUninit, record: &impl NoUninit) -> Result<()> {
-        self.map.insert(encode::<K>(key), encode::<N>(record), 0).map_err(on(self.name))
+        self.map
+            .insert(encode::<K>(key), encode::<N>(record), 0)
+            .map_err(on(self.name))
     }
 
     /// Whether there was one to remove.
@@ -114,7 +126,10 @@ where
     [u8; N]: Pod,
 {
     pub(super) fn new(name: &'static str, map: Map) -> Result<Self> {
-        Ok(Self { name, map: map.try_into().map_err(on(name))? })
+        Ok(Self {
+            name,
+            map: map.try_into().map_err(on(name))?,
+        })
     }
 
     /// The sum over all CPUs, as a record of nothing but `u64`.

@@ -1,0 +1,421 @@
+//! Bringing the maps and hooks to what a plan says, and removing all of it.
+
+use std::collections::{HashMap, HashSet};
+
+use steer_common::abi::{
+    ABI_VERSION, Admin, AttachKind, Group, GroupId, Health, Hook, HookKey, HookKind, Placement,
+    Settings, Tunnel, TunnelInfo, TunnelRef,
+};
+
+use super::{
+    Context, Failure, print_either, show,
+    state::{self, decode_name, encode_name, hook_key, tunnel_state},
+};
+use crate::{
+    datapath::{
+        DatapathError,
+        maps::{self, Maps},
+        pins::PinDir,
+        programs::{self, AttachMode, FILTER_HANDLE, FILTER_PRIORITY, Programs, Target},
+    },
+    net::{Devices, IngressQdisc, NetError, Netlink},
+    output::DetachReport,
+    plan::{Idle, Plan},
+};
+
+/// The devices that are to have a hook, and whether each has a clsact qdisc.
+pub(super) struct HookTargets(HashMap<u32, bool>);
+
+impl HookTargets {
+    /// Asks the kernel about the devices; one with another ingress qdisc is refused if clsact may
+    /// be needed.
+    pub(super) async fn ask(
+        netlink: &Netlink,
+        devices: impl IntoIterator<Item = (&str, u32)>,
+        mode: AttachMode,
+    ) -> Result<Self, Failure> {
+        let mut found = HashMap::new();
+        for (name, ifindex) in devices {
+            let has_clsact = match netlink.ingress_qdisc(ifindex).await? {
+                IngressQdisc::Absent => false,
+                IngressQdisc::Clsact => true,
+                IngressQdisc::Other(kind) if mode == AttachMode::Clsact => {
+                    return Err(DatapathError::OtherQdisc {
+                        device: name.to_owned(),
+                        kind,
+                    }
+                    .into());
+                }
+                // TCX does not mind it.
+                IngressQdisc::Other(_) => false,
+            };
+            found.insert(ifindex, has_clsact);
+        }
+        Ok(Self(found))
+    }
+
+    fn has_clsact(&self, ifindex: u32) -> bool {
+        self.0.get(&ifindex).copied().unwrap_or(false)
+    }
+}
+
+/// Attaches one hook and notes it in the maps, before and after, so that no crash leaves a hook
+/// that nobody knows of.
+pub(super) fn attach_hook(
+    pins: &PinDir,
+    maps: &mut Maps,
+    programs: &mut Programs,
+    kind: HookKind,
+    (name, ifindex): (&str, u32),
+    group: GroupId,
+    targets: &HookTargets,
+    mode: AttachMode,
+) -> Result<AttachKind, DatapathError> {
+    let key = hook_key(kind, ifindex);
+    let before = maps
+        .hooks()?
+        .into_iter()
+        .find(|(found, _)| *found == key)
+        .map(|(_, hook)| hook);
+    let has_clsact = targets.has_clsact(ifindex);
+    let mut hook = before.unwrap_or(Hook {
+        name: encode_name(name),
+        attach: if has_clsact {
+            AttachKind::Clsact
+        } else {
+            AttachKind::ClsactOwned
+        },
+        group: group.into(),
+        program_id: 0,
+    });
+    maps.set_hook(key, &hook)?;
+    let target = Target {
+        name,
+        ifindex,
+        has_clsact,
+    };
+    hook.attach = programs.attach(pins, kind, target, mode, before.as_ref())?;
+    hook.group = group.into();
+    hook.program_id = programs.id(kind)?;
+    maps.set_hook(key, &hook)?;
+    Ok(hook.attach)
+}
+
+/// Attaches the hooks of a plan. On an error, those that were not there before are detached again.
+pub(super) fn attach_all(
+    pins: &PinDir,
+    maps: &mut Maps,
+    programs: &mut Programs,
+    plan: &Plan,
+    targets: &HookTargets,
+    mode: AttachMode,
+) -> Result<AttachKind, DatapathError> {
+    let before: HashSet<HookKey> = maps.hooks()?.into_iter().map(|(key, _)| key).collect();
+    let mut attach = || {
+        let mut ways = AttachKind::Tcx;
+        // First the hooks that only watch.
+        for tunnel in plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0) {
+            let device = (tunnel.name.as_str(), tunnel.ifindex);
+            attach_hook(
+                pins,
+                maps,
+                programs,
+                HookKind::Learn,
+                device,
+                plan.group_id,
+                targets,
+                mode,
+            )?;
+        }
+        for hook in &plan.hooks {
+            let device = (hook.name.as_str(), hook.ifindex);
+            ways = attach_hook(
+                pins,
+                maps,
+                programs,
+                HookKind::Ingress,
+                device,
+                plan.group_id,
+                targets,
+                mode,
+            )?;
+        }
+        Ok(ways)
+    };
+    let result = attach();
+    if result.is_err() {
+        for (key, hook) in maps.hooks()? {
+            if !before.contains(&key) {
+                programs::detach(pins, key, &decode_name(&hook.name), hook.attach)?;
+                maps.remove_hook(key)?;
+            }
+        }
+    }
+    result
+}
+
+/// Writes a plan into the maps. What makes packets move comes last.
+pub(super) fn write(maps: &mut Maps, plan: &Plan, seed: u64) -> Result<(), DatapathError> {
+    let before = maps.settings()?;
+    let known = state::tunnels(maps)?;
+    let group = u32::from(plan.group_id);
+    let placed_before: Vec<_> = maps
+        .prefixes()?
+        .into_iter()
+        .filter(|(_, of)| *of == plan.group_id)
+        .collect();
+    let gone: Vec<_> = known
+        .iter()
+        .filter(|tunnel| tunnel.info.group == group)
+        .filter(|tunnel| plan.tunnels.iter().all(|planned| planned.id != tunnel.id))
+        .collect();
+    let changes_members = !gone.is_empty()
+        || plan
+            .tunnels
+            .iter()
+            .any(|planned| known.iter().all(|tunnel| tunnel.id != planned.id))
+        || plan.prefixes.len() != placed_before.len()
+        || plan
+            .prefixes
+            .iter()
+            .any(|prefix| !placed_before.contains(&(*prefix, plan.group_id)));
+
+    let mut settings = settings_of(&plan.idle, seed);
+    settings.abi_version = before.abi_version;
+    settings.epoch = before.epoch;
+    maps.set_settings(&settings)?;
+
+    for tunnel in &plan.tunnels {
+        let name = encode_name(&tunnel.name);
+        let same = known
+            .iter()
+            .find(|known| known.id == tunnel.id && known.info.name == name);
+        let admin = same.map_or(Admin::Active, |known| known.state.admin);
+        maps.set_tunnel_info(
+            tunnel.id,
+            &TunnelInfo {
+                name,
+                weight: tunnel.weight,
+                group,
+            },
+        )?;
+        maps.set_tunnel(tunnel.id, &tunnel_state(tunnel.ifindex, tunnel.up, admin))?;
+        if tunnel.ifindex != 0 {
+            let tunnel_ref = TunnelRef {
+                tunnel: tunnel.id.into(),
+                group,
+            };
+            maps.set_tunnel_device(tunnel.ifindex, tunnel_ref)?;
+        }
+    }
+    for tunnel in &gone {
+        maps.set_tunnel(tunnel.id, &ABSENT)?;
+    }
+    state::rebuild(maps, plan.group_id)?;
+    maps.set_group(
+        plan.group_id,
+        &Group {
+            name: encode_name(&plan.group),
+            placement: Placement::Hash,
+        },
+    )?;
+    for prefix in &plan.prefixes {
+        maps.set_prefix(*prefix, plan.group_id)?;
+    }
+    for (prefix, _) in placed_before
+        .iter()
+        .filter(|(prefix, _)| !plan.prefixes.contains(prefix))
+    {
+        maps.remove_prefix(*prefix)?;
+    }
+    if changes_members {
+        settings.epoch = settings.epoch.wrapping_add(1);
+    }
+    settings.abi_version = ABI_VERSION;
+    maps.set_settings(&settings)
+}
+
+/// A tunnel that is not there.
+const ABSENT: Tunnel = Tunnel {
+    ifindex: 0,
+    admin: Admin::Absent,
+    health: Health::Unknown,
+    reserved: 0,
+};
+
+/// Removes the hooks of this group that the plan does not have: of tunnels that were removed, of
+/// devices that were deleted and made anew.
+pub(super) fn detach_others(
+    pins: &PinDir,
+    maps: &mut Maps,
+    plan: &Plan,
+) -> Result<(), DatapathError> {
+    let is_planned = |key: &HookKey| match key.kind {
+        HookKind::Ingress => plan.hooks.iter().any(|hook| hook.ifindex == key.ifindex),
+        HookKind::Learn => plan
+            .tunnels
+            .iter()
+            .any(|tunnel| tunnel.ifindex == key.ifindex),
+    };
+    for (key, hook) in maps.hooks()? {
+        if hook.group == u32::from(plan.group_id) && !is_planned(&key) {
+            programs::detach(pins, key, &decode_name(&hook.name), hook.attach)?;
+            maps.remove_hook(key)?;
+        }
+    }
+    for (ifindex, tunnel) in maps.tunnel_devices()? {
+        let is_planned = plan
+            .tunnels
+            .iter()
+            .any(|planned| planned.ifindex == ifindex);
+        if tunnel.group == u32::from(plan.group_id) && !is_planned {
+            maps.remove_tunnel_device(ifindex)?;
+        }
+    }
+    Ok(())
+}
+
+fn settings_of(idle: &Idle, seed: u64) -> Settings {
+    let nanos =
+        |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Settings {
+        abi_version: 0,
+        epoch: 0,
+        seed,
+        idle_tcp_ns: nanos(idle.tcp),
+        idle_closing_ns: nanos(idle.closing),
+        idle_udp_ns: nanos(idle.udp),
+        idle_other_ns: nanos(idle.other),
+    }
+}
+
+/// `steerctl detach`.
+pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failure> {
+    super::requirements::check()??;
+    let pins = &context.pins;
+    let _lock = pins.lock()?;
+    let mut report = DetachReport {
+        pin_dir: pins.path().display().to_string(),
+        hooks: Vec::new(),
+        flows: 0,
+        dry_run,
+    };
+    if pins.is_used() {
+        // Pins of another layout are removed all the same, only not described.
+        if let Ok(maps) = Maps::open(pins) {
+            let devices = Netlink::connect()?.devices().await?;
+            report.hooks = show::hook_reports(pins, &maps, &devices, None)?;
+            maps.for_each_flow(|_, _| report.flows += 1)?;
+        }
+        if !dry_run {
+            pins.dismiss_daemon()?;
+            report_first(remove_everything(pins).await)?;
+        }
+    }
+    print_either(context, &report, || report.render())
+}
+
+fn report_first(errors: Vec<Failure>) -> Result<(), Failure> {
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else {
+        return Ok(());
+    };
+    for error in errors {
+        log::error!("{error}");
+    }
+    Err(first)
+}
+
+/// Detaches every hook and removes every pin. Errors are collected, so that one does not keep the
+/// rest.
+pub(super) async fn remove_everything(pins: &PinDir) -> Vec<Failure> {
+    let mut errors = Vec::new();
+    match hooks_of_any_layout(pins) {
+        Ok(hooks) => {
+            for (key, hook) in hooks {
+                if let Err(error) = remove_hook(pins, key, &hook).await {
+                    errors.push(error);
+                }
+            }
+        }
+        Err(error) => errors.push(error.into()),
+    }
+    errors.extend(pins.remove().into_iter().map(Failure::from));
+    errors
+}
+
+/// The hooks of these pins. Another layout's TCX hooks go with their pins; its filters on clsact
+/// cannot be known.
+fn hooks_of_any_layout(pins: &PinDir) -> Result<Vec<(HookKey, Hook)>, DatapathError> {
+    if maps::check_abi(pins).is_err() || maps::check_shapes(pins).is_err() {
+        log::warn!(
+            "{}: of another layout; only what is pinned is removed",
+            pins.path().display()
+        );
+        return Ok(Vec::new());
+    }
+    match Maps::open(pins) {
+        Ok(maps) => maps.hooks(),
+        // A start that was killed before it had made all maps had attached nothing.
+        Err(DatapathError::Map { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+async fn remove_hook(pins: &PinDir, key: HookKey, hook: &Hook) -> Result<(), Failure> {
+    let name = decode_name(&hook.name);
+    if hook.attach == AttachKind::Tcx {
+        return Ok(programs::detach(pins, key, &name, hook.attach)?);
+    }
+    let netlink = Netlink::connect()?;
+    let devices = netlink.devices().await?;
+    if !is_still(&devices, &name, key.ifindex) {
+        return Ok(());
+    }
+    programs::detach(pins, key, &name, hook.attach)?;
+    if hook.attach == AttachKind::ClsactOwned {
+        delete_if_empty(&netlink, key.ifindex).await?;
+    }
+    Ok(())
+}
+
+/// Whether the device is the one that the hook was attached to.
+fn is_still(devices: &Devices, name: &str, ifindex: u32) -> bool {
+    devices
+        .by_name(name)
+        .is_some_and(|device| device.ifindex == ifindex)
+}
+
+async fn delete_if_empty(netlink: &Netlink, ifindex: u32) -> Result<(), NetError> {
+    let is_empty = netlink.clsact_filters(ifindex).await?.is_empty();
+    if is_empty && netlink.ingress_qdisc(ifindex).await? == IngressQdisc::Clsact {
+        netlink.delete_clsact(ifindex).await?;
+    }
+    Ok(())
+}
+
+/// Whether a filter of steer sits on a device's clsact qdisc that these pins do not know of.
+pub(super) async fn refuse_foreign_filter(
+    netlink: &Netlink,
+    (name, ifindex): (&str, u32),
+    known: &[(HookKey, Hook)],
+) -> Result<(), Failure> {
+    let is_known = known
+        .iter()
+        .any(|(key, hook)| key.ifindex == ifindex && hook.attach != AttachKind::Tcx);
+    if is_known {
+        return Ok(());
+    }
+    let filters = netlink.clsact_filters(ifindex).await?;
+    let is_ours = |filter: &&crate::net::TcFilter| {
+        filter.ingress && filter.priority == FILTER_PRIORITY && filter.handle == FILTER_HANDLE
+    };
+    match filters.iter().find(is_ours) {
+        Some(_) => Err(DatapathError::OtherInstance {
+            device: name.to_owned(),
+            program_id: 0,
+        }
+        .into()),
+        None => Ok(()),
+    }
+}

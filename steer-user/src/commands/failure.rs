@@ -1,0 +1,48 @@
+//! How a verb fails: one line, and a hint where there is a likely cure.
+
+use std::{fmt, io};
+
+use crate::{datapath::DatapathError, net::NetError, plan::PlanError};
+
+use super::requirements::RequirementError;
+
+/// Why a verb was not done.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The likely cure.
+    pub fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: None,
+        }
+    }
+}
+
+macro_rules! from_hinting {
+    ($($error:ty),+) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self { message: error.to_string(), hint: error.hint() }
+            }
+        }
+    )+};
+}
+
+from_hinting!(DatapathError, NetError, PlanError, RequirementError);

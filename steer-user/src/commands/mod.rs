@@ -1,0 +1,96 @@
+//! The verbs: what `steerctl` does, from the command line to the maps.
+
+mod apply;
+mod change;
+mod daemon;
+mod failure;
+mod requirements;
+mod show;
+mod start;
+mod state;
+
+use std::io::Write as _;
+
+pub use failure::Failure;
+
+use crate::{
+    cli::{self, Cli, Command},
+    datapath::pins::PinDir,
+    net,
+    output::{self, Colour},
+};
+
+/// What every verb needs.
+struct Context {
+    pins: PinDir,
+    json: bool,
+}
+
+/// Does what the command line says.
+pub fn execute(cli: Cli) -> Result<(), Failure> {
+    // Before any thread or socket: both belong to a network namespace.
+    if let Some(name) = &cli.netns {
+        net::enter_netns(name)?;
+    }
+    let context = Context {
+        pins: PinDir::new(cli.pin_dir),
+        json: cli.json,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => start::run(&context, &args).await,
+            Command::Attach(args) => start::attach(&context, &args).await,
+            Command::Detach(args) => apply::detach(&context, args.dry_run).await,
+            Command::Status => show::status(&context).await,
+            Command::Weights(args) => change::weights(&context, &args),
+            Command::Disable(args) => change::disable(&context, &args),
+            Command::Enable(args) => change::enable(&context, &args),
+            Command::Flows(args) => show::flows(&context, &args),
+            Command::Explain(args) => show::explain(&context, &args),
+            Command::Completions { shell } => print(&cli::completions(shell)),
+            Command::Man => print(&cli::manual()?),
+        }
+    })
+}
+
+/// Writes to stdout. A reader that went away is no failure.
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes one line to stdout.
+fn print_line(line: &str) -> Result<(), Failure> {
+    print(format!("{line}\n").as_bytes())
+}
+
+/// Colours only for people who see them.
+fn colour() -> Colour {
+    use std::io::IsTerminal as _;
+    let is_wanted = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    if is_wanted { Colour::On } else { Colour::Off }
+}
+
+/// Writes JSON or, for people, a text.
+fn print_either(
+    context: &Context,
+    value: &impl serde::Serialize,
+    text: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if context.json {
+        print(
+            output::json(value)
+                .map_err(std::io::Error::from)?
+                .as_bytes(),
+        )
+    } else {
+        print(text().as_bytes())
+    }
+}

@@ -1,0 +1,475 @@
+//! `steerctl status`, `flows` and `explain`: reading what is pinned.
+
+use std::{cmp::Reverse, collections::HashMap, net::IpAddr, time::Duration};
+
+use nix::time::{ClockId, clock_gettime};
+use steer_common::{
+    abi::{
+        Admin, AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, HookKind, NO_TUNNEL,
+        Origin, PassReason, Placement, Settings, Tunnel, TunnelCounters, TunnelId,
+    },
+    decide,
+    key::Address,
+    tables::{Fit, Inserted, SharedFlow, Tables},
+};
+
+use super::{
+    Context, Failure, colour, print_either, requirements,
+    state::{self, KnownTunnel, decode_name},
+};
+use crate::{
+    cli::{ExplainArgs, FlowSort, FlowsArgs},
+    datapath::{DatapathError, maps::Maps, pins::PinDir, programs},
+    net::{Devices, Netlink},
+    output::{
+        ExplainReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
+        StatusReport, TunnelReport, render_flows,
+    },
+    plan, sys,
+};
+
+/// The clock of the packet path, in nanoseconds.
+pub(super) fn now_ns() -> u64 {
+    // It is there on every Linux.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `steerctl status`.
+pub(super) async fn status(context: &Context) -> Result<(), Failure> {
+    requirements::check()??;
+    let maps = Maps::open(&context.pins)?;
+    let devices = Netlink::connect()?.devices().await?;
+    let report = status_report(context, &maps, &devices)?;
+    print_either(context, &report, || report.render(colour()))
+}
+
+fn status_report(
+    context: &Context,
+    maps: &Maps,
+    devices: &Devices,
+) -> Result<StatusReport, Failure> {
+    let settings = maps.settings()?;
+    let now_ns = now_ns();
+    let mut entries = 0;
+    let mut flows_of: HashMap<u32, u64> = HashMap::new();
+    maps.for_each_flow(|key, entry| {
+        entries += 1;
+        if !is_idle(&settings, key, entry, now_ns) {
+            *flows_of.entry(entry.tunnel).or_default() += 1;
+        }
+    })?;
+    let tunnels = state::tunnels(maps)?;
+    let mut full_packets = 0;
+    for tunnel in &tunnels {
+        full_packets += maps.tunnel_counters(tunnel.id)?.table_full;
+    }
+    let prefixes = maps.prefixes()?;
+    let mut groups = Vec::new();
+    for (id, group) in state::groups(maps)? {
+        let of_group: Vec<&KnownTunnel> = tunnels
+            .iter()
+            .filter(|tunnel| tunnel.info.group == u32::from(id))
+            .collect();
+        let shares = plan::shares(
+            of_group
+                .iter()
+                .map(|t| (t.info.weight, t.state.takes_new_flows())),
+        );
+        let mut reports = Vec::new();
+        for (tunnel, share) in of_group.iter().zip(shares) {
+            let flows = flows_of.get(&tunnel.id.into()).copied().unwrap_or(0);
+            reports.push(tunnel_report(maps, devices, tunnel, share, flows)?);
+        }
+        let mut prefixes: Vec<_> = prefixes
+            .iter()
+            .filter(|(_, of)| *of == id)
+            .map(|(prefix, _)| *prefix)
+            .collect();
+        prefixes.sort();
+        groups.push(GroupReport {
+            name: decode_name(&group.name),
+            id,
+            prefixes: prefixes.iter().map(ToString::to_string).collect(),
+            placement: match group.placement {
+                Placement::Absent => "absent".into(),
+                Placement::Hash => "hash".into(),
+            },
+            seed: settings.seed,
+            epoch: settings.epoch,
+            hooks: hook_reports(&context.pins, maps, devices, Some(id))?,
+            tunnels: reports,
+        });
+    }
+    Ok(StatusReport {
+        version: env!("CARGO_PKG_VERSION").into(),
+        abi: Some(settings.abi_version),
+        pin_dir: context.pins.path().display().to_string(),
+        kernel: sys::kernel_release().ok(),
+        groups,
+        passed: PassedReport::new(&maps.pass_counters()?),
+        flow_table: FlowTableReport {
+            entries,
+            capacity: maps.flow_capacity().into(),
+            full_packets,
+        },
+    })
+}
+
+fn tunnel_report(
+    maps: &Maps,
+    devices: &Devices,
+    tunnel: &KnownTunnel,
+    share: f64,
+    flows: u64,
+) -> Result<TunnelReport, Failure> {
+    let TunnelCounters {
+        tx_packets,
+        tx_bytes,
+        rx_packets,
+        rx_bytes,
+        new_flows,
+        moved_in,
+        moved_out,
+        ..
+    } = maps.tunnel_counters(tunnel.id)?;
+    let device = devices.by_name(&tunnel.name);
+    let health_reason = match (tunnel.state.health, device) {
+        (Health::Down, None) => Some("its device is gone".into()),
+        (Health::Down, Some(device)) if !device.up => Some("its device is down".into()),
+        // Without a daemon nobody has told the packet path yet.
+        (_, None) => Some("its device is gone; steerctl run would notice".into()),
+        (_, Some(device)) if !device.up => {
+            Some("its device is down; steerctl run would notice".into())
+        }
+        _ => None,
+    };
+    Ok(TunnelReport {
+        name: tunnel.name.clone(),
+        id: tunnel.id,
+        ifindex: Some(tunnel.state.ifindex).filter(|ifindex| *ifindex != 0),
+        weight: tunnel.info.weight,
+        share,
+        admin: admin_name(tunnel.state.admin).into(),
+        health: match tunnel.state.health {
+            Health::Unknown => "unknown",
+            Health::Up => "up",
+            Health::Degraded => "degraded",
+            Health::Down => "down",
+        }
+        .into(),
+        health_reason,
+        mtu: device.map(|device| device.mtu_bytes),
+        flows,
+        tx_packets,
+        tx_bytes,
+        rx_packets,
+        rx_bytes,
+        new_flows,
+        moved_in,
+        moved_out,
+        rtt_ms: None,
+        loss: None,
+        handshake_age_secs: device
+            .and_then(|device| device.wireguard.as_ref()?.latest_handshake())
+            .map(|age| age.as_secs()),
+    })
+}
+
+fn admin_name(admin: Admin) -> &'static str {
+    match admin {
+        Admin::Absent => "absent",
+        Admin::Active => "active",
+        Admin::Drain => "drain",
+        Admin::Disabled => "disabled",
+    }
+}
+
+pub(super) fn hook_reports(
+    pins: &PinDir,
+    maps: &Maps,
+    devices: &Devices,
+    group: Option<GroupId>,
+) -> Result<Vec<HookReport>, DatapathError> {
+    let mut hooks = maps.hooks()?;
+    hooks.retain(|(_, hook)| group.is_none_or(|group| hook.group == u32::from(group)));
+    hooks.sort_by_key(|(key, _)| (key.kind as u32, key.ifindex));
+    Ok(hooks
+        .into_iter()
+        .map(|(key, hook)| {
+            let is_there = devices.by_index(key.ifindex).is_some();
+            let program_id = match hook.attach {
+                AttachKind::Tcx => programs::linked_program(pins, key),
+                AttachKind::Clsact | AttachKind::ClsactOwned => Some(hook.program_id),
+            };
+            HookReport {
+                iface: decode_name(&hook.name),
+                ifindex: key.ifindex,
+                hook: match key.kind {
+                    HookKind::Ingress => "ingress".into(),
+                    HookKind::Learn => "learn".into(),
+                },
+                attach: match hook.attach {
+                    AttachKind::Tcx => "tcx".into(),
+                    AttachKind::Clsact | AttachKind::ClsactOwned => "clsact".into(),
+                },
+                program_id: program_id.filter(|_| is_there),
+            }
+        })
+        .collect())
+}
+
+/// `steerctl flows`.
+pub(super) fn flows(context: &Context, args: &FlowsArgs) -> Result<(), Failure> {
+    requirements::check()??;
+    let maps = Maps::open(&context.pins)?;
+    let names = Names::read(&maps)?;
+    if let Some(name) = &args.tunnel {
+        state::existing(&maps)?.tunnel(name)?;
+    }
+    let settings = maps.settings()?;
+    let now_ns = now_ns();
+    let mut found = Vec::new();
+    maps.for_each_flow(|key, entry| {
+        let wanted = args
+            .tunnel
+            .as_ref()
+            .is_none_or(|name| names.tunnel(entry.tunnel) == Some(name));
+        if wanted && !is_idle(&settings, key, entry, now_ns) {
+            found.push((*key, *entry));
+        }
+    })?;
+    let total = found.len();
+    match args.sort {
+        FlowSort::Bytes => found.sort_by_key(|(_, entry)| Reverse(entry.tx_bytes + entry.rx_bytes)),
+        FlowSort::Idle => found.sort_by_key(|(_, entry)| entry.last_seen_ns),
+        FlowSort::Age => found.sort_by_key(|(_, entry)| entry.created_ns),
+    }
+    found.truncate(args.top.unwrap_or(usize::MAX));
+    let reports: Vec<_> = found
+        .iter()
+        .map(|(key, entry)| names.flow_report(key, entry, now_ns))
+        .collect();
+    print_either(context, &reports, || {
+        render_flows(&reports, total, colour())
+    })
+}
+
+/// How many live flows are on a tunnel.
+pub(super) fn live_flows(maps: &Maps, tunnel: u32) -> Result<u64, DatapathError> {
+    let settings = maps.settings()?;
+    let now_ns = now_ns();
+    let mut count = 0;
+    maps.for_each_flow(|key, entry| {
+        count += u64::from(entry.tunnel == tunnel && !is_idle(&settings, key, entry, now_ns));
+    })?;
+    Ok(count)
+}
+
+fn is_idle(settings: &Settings, key: &FlowKey, entry: &FlowEntry, now_ns: u64) -> bool {
+    decide::is_idle(settings, key, entry.phase, entry.last_seen_ns, now_ns)
+}
+
+/// Names for the numbers in flow entries.
+struct Names {
+    tunnels: HashMap<u32, String>,
+    groups: HashMap<u32, String>,
+}
+
+impl Names {
+    fn read(maps: &Maps) -> Result<Self, DatapathError> {
+        Ok(Self {
+            tunnels: state::tunnels(maps)?
+                .into_iter()
+                .map(|tunnel| (tunnel.id.into(), tunnel.name))
+                .collect(),
+            groups: state::groups(maps)?
+                .into_iter()
+                .map(|(id, group)| (id.into(), decode_name(&group.name)))
+                .collect(),
+        })
+    }
+
+    fn tunnel(&self, id: u32) -> Option<&String> {
+        self.tunnels.get(&id)
+    }
+
+    fn flow_report(&self, key: &FlowKey, entry: &FlowEntry, now_ns: u64) -> FlowReport {
+        let (near, far) = (entry.local, entry.local.other());
+        let number = u8::try_from(key.protocol).unwrap_or(u8::MAX);
+        let port = |endpoint| {
+            (plan::has_ports(number) || plan::has_identifier(number)).then(|| key.port(endpoint))
+        };
+        let secs_since = |then_ns: u64| now_ns.saturating_sub(then_ns) / 1_000_000_000;
+        FlowReport {
+            protocol: plan::protocol_name(number),
+            src_addr: address(key, near),
+            src_port: port(near),
+            dst_addr: address(key, far),
+            dst_port: port(far),
+            group: self.groups.get(&entry.group).cloned(),
+            tunnel: self.tunnel(entry.tunnel).cloned(),
+            origin: match entry.origin {
+                Origin::Hashed => "hashed",
+                Origin::LeastLoaded => "least_loaded",
+                Origin::Learned => "learned",
+                Origin::Moved => "moved",
+                Origin::Pinned => "pinned",
+            }
+            .into(),
+            age_secs: secs_since(entry.created_ns),
+            idle_secs: secs_since(entry.last_seen_ns),
+            tx_packets: entry.tx_packets,
+            tx_bytes: entry.tx_bytes,
+            rx_packets: entry.rx_packets,
+            rx_bytes: entry.rx_bytes,
+        }
+    }
+}
+
+fn address(key: &FlowKey, endpoint: Endpoint) -> IpAddr {
+    IpAddr::from(*key.addr(endpoint)).to_canonical()
+}
+
+/// `steerctl explain`.
+pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), Failure> {
+    requirements::check()??;
+    let maps = Maps::open(&context.pins)?;
+    let report = explain_report(&maps, args)?;
+    print_either(context, &report, || report.render())
+}
+
+fn explain_report(maps: &Maps, args: &ExplainArgs) -> Result<ExplainReport, Failure> {
+    let names = Names::read(maps)?;
+    let settings = maps.settings()?;
+    let now_ns = now_ns();
+    let identifier = args.src.port.or(args.dst.port);
+    let ports = if plan::has_identifier(args.protocol) {
+        (identifier.unwrap_or(0), identifier.unwrap_or(0))
+    } else {
+        (args.src.port.unwrap_or(0), args.dst.port.unwrap_or(0))
+    };
+    let mut key = FlowKey::EMPTY;
+    let (src, dst) = (in_memory(args.src.addr), in_memory(args.dst.addr));
+    key.set(src, dst, ports.0, ports.1, args.protocol);
+
+    // A flow can be asked for from either side.
+    let prefixes = maps.prefixes()?;
+    let longest = |addr: IpAddr| {
+        prefixes
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&addr))
+            .max_by_key(|(prefix, _)| prefix.prefix_len())
+            .map(|(_, group)| *group)
+    };
+    let none = |reason: &str, group: Option<GroupId>| ExplainReport {
+        group: group.and_then(|id| names.groups.get(&id.into()).cloned()),
+        tunnel: None,
+        reason: reason.into(),
+        existing: false,
+        entry: None,
+    };
+    let Some(group) = longest(args.dst.addr).or_else(|| longest(args.src.addr)) else {
+        return Ok(none(PassReason::NotSteered.name(), None));
+    };
+    let entry = maps
+        .flow(&key)?
+        .filter(|entry| !is_idle(&settings, &key, entry, now_ns));
+    let view = View::read(maps, settings, group)?;
+    if let Some(entry) = entry
+        && view.state(entry.tunnel).is_some_and(Tunnel::is_usable)
+    {
+        return Ok(ExplainReport {
+            group: names.groups.get(&entry.group).cloned(),
+            tunnel: names.tunnel(entry.tunnel).cloned(),
+            reason: "flow_table".into(),
+            existing: true,
+            entry: Some(names.flow_report(&key, &entry, now_ns)),
+        });
+    }
+    Ok(match decide::pick(&view, &key, 0, group) {
+        Ok(exit) => ExplainReport {
+            group: names.groups.get(&group.into()).cloned(),
+            tunnel: names.tunnel(exit.tunnel.into()).cloned(),
+            reason: "hash".into(),
+            existing: entry.is_some(),
+            entry: entry.map(|entry| names.flow_report(&key, &entry, now_ns)),
+        },
+        Err(reason) => none(reason.name(), Some(group)),
+    })
+}
+
+/// An address as the packet path holds it.
+fn in_memory(addr: IpAddr) -> Address {
+    let octets = match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    bytemuck::cast(octets)
+}
+
+/// The maps as the packet path would see them, for a question that changes nothing.
+struct View {
+    settings: Settings,
+    buckets: Option<Box<steer_common::abi::BucketTable>>,
+    tunnels: Vec<KnownTunnel>,
+}
+
+impl View {
+    fn read(maps: &Maps, settings: Settings, group: GroupId) -> Result<Self, DatapathError> {
+        Ok(Self {
+            settings,
+            buckets: maps.buckets(group)?,
+            tunnels: state::tunnels(maps)?,
+        })
+    }
+
+    fn state(&self, id: u32) -> Option<Tunnel> {
+        self.tunnels
+            .iter()
+            .find(|tunnel| u32::from(tunnel.id) == id)
+            .map(|tunnel| tunnel.state)
+    }
+}
+
+impl Tables for View {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
+
+    fn group_of(&self, _addr: &[u8; 16]) -> Option<GroupId> {
+        None
+    }
+
+    fn flow(&self, _key: &FlowKey) -> Option<&SharedFlow> {
+        None
+    }
+
+    fn insert_flow(&self, _key: &FlowKey, _entry: &FlowEntry) -> Inserted {
+        Inserted::Full
+    }
+
+    fn bucket(&self, _group: GroupId, bucket: u32) -> TunnelId {
+        let found = self
+            .buckets
+            .as_ref()
+            .and_then(|table| table.buckets.get(bucket as usize));
+        found.copied().unwrap_or(NO_TUNNEL)
+    }
+
+    fn tunnel(&self, id: TunnelId) -> Option<Tunnel> {
+        self.state(id.into())
+    }
+
+    fn fit(&self, _ifindex: u32, _l3_len_bytes: u32) -> Fit {
+        Fit::Fits
+    }
+
+    fn count(&self, _id: TunnelId, _change: impl FnOnce(&mut TunnelCounters)) {}
+
+    fn add(&self, _counter: &std::cell::Cell<u64>, _n: u64) {}
+}

@@ -1,0 +1,201 @@
+//! `steerctl run` and `steerctl attach`: from an operator's request to steered packets.
+
+use std::{collections::HashSet, fs::File, io::Read as _, time::Duration};
+
+use steer_common::abi::{AttachKind, Hook, HookKey, HookKind};
+
+use super::{
+    Context, Failure,
+    apply::{self, HookTargets},
+    daemon, print_either, print_line, requirements, state,
+};
+use crate::{
+    cli::{RunArgs, SteerArgs},
+    datapath::{
+        DatapathError,
+        maps::{self, Maps},
+        programs::{self, Programs},
+    },
+    net::Netlink,
+    output::{Colour, PlanReport},
+    plan::{self, Existing, Plan},
+    sys,
+};
+
+/// How often the program's diagnostics are shown.
+const LOG_PAUSE: Duration = Duration::from_millis(100);
+
+/// `steerctl attach`.
+pub(super) async fn attach(context: &Context, args: &SteerArgs) -> Result<(), Failure> {
+    if let Some((line, _)) = start(context, args).await? {
+        print_line(&line)?;
+    }
+    Ok(())
+}
+
+/// `steerctl run`.
+pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
+    let signals = daemon::Signals::listen()?;
+    let Some((line, mut programs)) = start(context, &args.steer).await? else {
+        return Ok(());
+    };
+    start_logger(&mut programs);
+    let role = context.pins.become_daemon()?;
+    print_line(&line)?;
+    daemon::Daemon::new(context.pins.clone(), programs, args.steer.attach, args.keep)?
+        .work(signals, role)
+        .await
+}
+
+/// The program's own diagnostics, which only the object of a debug build has.
+fn start_logger(programs: &mut Programs) {
+    match aya_log::EbpfLogger::init(programs.ebpf()) {
+        Ok(mut logger) => {
+            tokio::spawn(async move {
+                let mut pause = tokio::time::interval(LOG_PAUSE);
+                loop {
+                    pause.tick().await;
+                    logger.flush();
+                }
+            });
+        }
+        Err(error) => log::debug!("no diagnostics from the program: {error}"),
+    }
+}
+
+/// Starts steering, or goes on with what is pinned. The line says what was done; there is none
+/// after a dry run.
+async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Programs)>, Failure> {
+    requirements::check()??;
+    let pins = &context.pins;
+    let mode = args.attach;
+    let netlink = Netlink::connect()?;
+    let devices = netlink.devices().await?;
+    let _lock = pins.lock()?;
+
+    maps::check_abi(pins)?;
+    maps::check_shapes(pins)?;
+    let is_unfinished = pins.is_used() && maps::pinned_abi(pins).is_none_or(|abi| abi == 0);
+    let adopts = pins.is_used() && !is_unfinished;
+    let (existing, hooks) = if adopts {
+        let maps = Maps::open(pins)?;
+        (state::existing(&maps)?, maps.hooks()?)
+    } else {
+        (Existing::default(), Vec::new())
+    };
+    let plan = plan::plan(&args.request(), &devices, &existing, sys::memory_bytes()?)?;
+    let targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
+    refuse_others(context, &netlink, &plan, &hooks).await?;
+    if args.dry_run {
+        let report = PlanReport::new(&plan, true);
+        print_either(context, &report, || report.render(Colour::Off))?;
+        return Ok(None);
+    }
+
+    for note in &plan.notes {
+        eprintln!("steerctl: {note}");
+    }
+    if is_unfinished {
+        log::info!(
+            "{}: removing what an unfinished start left",
+            pins.path().display()
+        );
+        for error in apply::remove_everything(pins).await {
+            log::warn!("{error}");
+        }
+    }
+    let prepared = pins.prepare()?;
+    let seed = match plan.seed {
+        Some(seed) => seed,
+        None => random_seed()?,
+    };
+    let mut programs = Programs::load(pins, plan.max_flows)?;
+    let mut maps = Maps::open(pins)?;
+    let way = apply::attach_all(pins, &mut maps, &mut programs, &plan, &targets, mode)?;
+    if let Err(error) = apply::write(&mut maps, &plan, seed) {
+        if !adopts {
+            for error in apply::remove_everything(pins).await {
+                log::warn!("{error}");
+            }
+        }
+        return Err(error.into());
+    }
+    apply::detach_others(pins, &mut maps, &plan)?;
+    prepared.keep();
+    Ok(Some((format!("ready {}", summary(&plan, way)), programs)))
+}
+
+fn hook_devices(plan: &Plan) -> impl Iterator<Item = (&str, u32)> {
+    let tunnels = plan
+        .tunnels
+        .iter()
+        .map(|tunnel| (tunnel.name.as_str(), tunnel.ifindex));
+    let lan = plan
+        .hooks
+        .iter()
+        .map(|hook| (hook.name.as_str(), hook.ifindex));
+    tunnels.chain(lan).filter(|(_, ifindex)| *ifindex != 0)
+}
+
+/// Refuses devices on which another steer works.
+async fn refuse_others(
+    context: &Context,
+    netlink: &Netlink,
+    plan: &Plan,
+    hooks: &[(HookKey, Hook)],
+) -> Result<(), Failure> {
+    let ours: HashSet<u32> = hooks
+        .iter()
+        .flat_map(|(key, hook)| {
+            [
+                Some(hook.program_id),
+                programs::linked_program(&context.pins, *key),
+            ]
+        })
+        .flatten()
+        .collect();
+    let ours: Vec<u32> = ours.into_iter().collect();
+    for hook in &plan.hooks {
+        programs::refuse_other_instance(&hook.name, HookKind::Ingress, &ours)?;
+    }
+    for tunnel in plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0) {
+        programs::refuse_other_instance(&tunnel.name, HookKind::Learn, &ours)?;
+    }
+    for device in hook_devices(plan) {
+        apply::refuse_foreign_filter(netlink, device, hooks).await?;
+    }
+    Ok(())
+}
+
+fn random_seed() -> Result<u64, Failure> {
+    let path = "/dev/urandom";
+    let mut bytes = [0; 8];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|source| DatapathError::Io {
+            path: path.into(),
+            source,
+        })?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// What is steered where: `default: 10.2.0.0/16 over wg0=1 wg1=1 from lan0 (ingress, tcx)`.
+fn summary(plan: &Plan, way: AttachKind) -> String {
+    let join = |parts: Vec<String>| parts.join(" ");
+    let way = match way {
+        AttachKind::Tcx => "tcx",
+        AttachKind::Clsact | AttachKind::ClsactOwned => "clsact",
+    };
+    format!(
+        "{}: {} over {} from {} (ingress, {way})",
+        plan.group,
+        join(plan.prefixes.iter().map(ToString::to_string).collect()),
+        join(
+            plan.tunnels
+                .iter()
+                .map(|t| format!("{}={}@{}", t.name, t.weight, t.id))
+                .collect()
+        ),
+        join(plan.hooks.iter().map(|hook| hook.name.clone()).collect()),
+    )
+}

@@ -1,0 +1,152 @@
+//! What goes into planning and what comes out.
+
+use ipnet::IpNet;
+use steer_common::abi::{Admin, GroupId, Health, TunnelId};
+
+use super::{Idle, IdleSpec, PlanError, TunnelSpec};
+
+/// What an operator asks `run` or `attach` for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Group to make or change.
+    pub group: String,
+    /// LAN devices.
+    pub ifaces: Vec<String>,
+    /// Tunnels; none to discover them.
+    pub tunnels: Vec<TunnelSpec>,
+    /// Prefixes; none to discover them.
+    pub prefixes: Vec<IpNet>,
+    /// Seed of the flow hash.
+    pub seed: Option<u64>,
+    /// Size of the flow table.
+    pub max_flows: Option<u32>,
+    /// Idle time-outs.
+    pub idle: Option<IdleSpec>,
+}
+
+/// What the pinned maps hold already; empty when there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Existing {
+    /// Seed of the flow hash.
+    pub seed: Option<u64>,
+    /// Size of the flow table.
+    pub max_flows: Option<u32>,
+    /// Idle time-outs.
+    pub idle: Option<Idle>,
+    /// All groups.
+    pub groups: Vec<ExistingGroup>,
+}
+
+/// A group in the pinned maps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExistingGroup {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: GroupId,
+    /// Its prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// Its LAN devices.
+    pub ifaces: Vec<String>,
+    /// Its tunnels.
+    pub tunnels: Vec<ExistingTunnel>,
+}
+
+/// A tunnel in the pinned maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExistingTunnel {
+    /// Its device name.
+    pub name: String,
+    /// Its number.
+    pub id: TunnelId,
+    /// Its weight.
+    pub weight: u32,
+    /// What the operator wants of it.
+    pub admin: Admin,
+    /// What is known of it.
+    pub health: Health,
+}
+
+impl Existing {
+    /// The group of this name.
+    pub fn group(&self, name: &str) -> Result<&ExistingGroup, PlanError> {
+        self.find_group(name).ok_or_else(|| PlanError::NoSuchGroup {
+            name: name.to_owned(),
+            existing: self.groups.iter().map(|group| group.name.clone()).collect(),
+        })
+    }
+
+    /// The tunnel of this name, and its group.
+    pub fn tunnel(&self, name: &str) -> Result<(&ExistingGroup, &ExistingTunnel), PlanError> {
+        self.tunnels()
+            .find(|(_, tunnel)| tunnel.name == name)
+            .ok_or_else(|| PlanError::NoSuchTunnel {
+                name: name.to_owned(),
+                existing: self
+                    .tunnels()
+                    .map(|(_, tunnel)| tunnel.name.clone())
+                    .collect(),
+            })
+    }
+
+    fn find_group(&self, name: &str) -> Option<&ExistingGroup> {
+        self.groups.iter().find(|group| group.name == name)
+    }
+
+    fn tunnels(&self) -> impl Iterator<Item = (&ExistingGroup, &ExistingTunnel)> {
+        self.groups
+            .iter()
+            .flat_map(|group| group.tunnels.iter().map(move |tunnel| (group, tunnel)))
+    }
+}
+
+/// What is to be done: the whole of one group, whatever of it is there already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The group's name.
+    pub group: String,
+    /// The group's number: its own, or the smallest that is free.
+    pub group_id: GroupId,
+    /// LAN devices, in the order given.
+    pub hooks: Vec<PlannedHook>,
+    /// Tunnels, in the order of their ids. Tunnels of the group that are not here are to be removed.
+    pub tunnels: Vec<PlannedTunnel>,
+    /// Prefixes, sorted. Prefixes of the group that are not here are to be removed.
+    pub prefixes: Vec<IpNet>,
+    /// Seed: as asked for, or as found; `None` to choose one.
+    pub seed: Option<u64>,
+    /// Size of the flow table: as found, as asked for, or by memory.
+    pub max_flows: u32,
+    /// Idle time-outs: as asked for, as found, or the defaults.
+    pub idle: Idle,
+    /// What was discovered or decided on the way, for the operator.
+    pub notes: Vec<String>,
+}
+
+/// A LAN device to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedHook {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub ifindex: u32,
+    /// Its packets have no MAC header.
+    pub layer3: bool,
+}
+
+/// A tunnel of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTunnel {
+    /// Its device name.
+    pub name: String,
+    /// Its number in the tables.
+    pub id: TunnelId,
+    /// Its device; 0 for one that was adopted and is gone now.
+    pub ifindex: u32,
+    /// Its weight.
+    pub weight: u32,
+    /// Its device's MTU; 0 when that is gone.
+    pub mtu_bytes: u32,
+    /// Its device is up.
+    pub up: bool,
+}
