@@ -7,16 +7,17 @@ mod error;
 mod ids;
 mod limits;
 mod prefixes;
+mod types;
 mod values;
 
-use ipnet::IpNet;
-use steer_common::abi::{
-    Admin, GROUPS_MAX, GroupId, Health, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX, TunnelId,
-};
+use steer_common::abi::{GROUPS_MAX, GroupId, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX};
 
 pub use change::{Change, TunnelChange, change_admin, change_weights, shares};
 pub use error::PlanError;
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
+pub use types::{
+    Existing, ExistingGroup, ExistingTunnel, Plan, PlannedHook, PlannedTunnel, Request,
+};
 pub use values::{FlowEndpoint, IdleSpec, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
 pub use values::{device_name, group_name, has_identifier, has_ports};
 pub use values::{prefix, protocol, protocol_name, seed};

@@ -1,5 +1,6 @@
 //! Every refusal by its message, and what is planned when there is none.
 
+use ipnet::IpNet;
 use steer_common::abi::{Admin, Health};
 
 use super::*;

@@ -89,11 +89,11 @@ impl Existing {
             })
     }
 
-    fn find_group(&self, name: &str) -> Option<&ExistingGroup> {
+    pub(super) fn find_group(&self, name: &str) -> Option<&ExistingGroup> {
         self.groups.iter().find(|group| group.name == name)
     }
 
-    fn tunnels(&self) -> impl Iterator<Item = (&ExistingGroup, &ExistingTunnel)> {
+    pub(super) fn tunnels(&self) -> impl Iterator<Item = (&ExistingGroup, &ExistingTunnel)> {
         self.groups
             .iter()
             .flat_map(|group| group.tunnels.iter().map(move |tunnel| (group, tunnel)))
