@@ -11,6 +11,8 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) failed: usize,
+    /// The names of the tests that failed, as far as they are known.
+    pub(crate) failures: Vec<String>,
     pub(crate) skipped: Vec<Skip>,
     /// What the harness calls passed.
     harness_passed: usize,
@@ -43,6 +45,12 @@ impl Tally {
         }
     }
 
+    /// Counts a failure that the harness could not count.
+    pub(crate) fn fail(&mut self, name: String) {
+        self.failed += 1;
+        self.failures.push(name);
+    }
+
     /// The tests that ran and passed.
     pub(crate) fn passed(&self) -> usize {
         let skipped = self.skipped.iter().filter(|skip| {
@@ -59,6 +67,9 @@ impl Tally {
     pub(crate) fn read(&mut self, line: &str) {
         if let Some((name, _)) = test_line(line) {
             self.started.push(name.to_owned());
+        }
+        if let Some(name) = failure(line) {
+            self.failures.push(name.to_owned());
         }
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.harness_passed += count(counts, "passed");
@@ -91,6 +102,12 @@ fn count(counts: &str, what: &str) -> usize {
 /// The name of a test, and what follows it: `test name ... ok`.
 fn test_line(line: &str) -> Option<(&str, &str)> {
     line.strip_prefix("test ")?.split_once(" ... ")
+}
+
+/// The name in `test name ... FAILED`.
+fn failure(line: &str) -> Option<&str> {
+    let (name, state) = test_line(line)?;
+    (state == "FAILED").then_some(name)
 }
 
 /// `test name ... ignored, reason`.
@@ -165,6 +182,12 @@ mod tests {
             assert_eq!(tally.skipped[0].reason, "kernel older than 6.6");
             assert!(tally.skipped[0].required);
         }
+    }
+
+    #[test]
+    fn failed_tests_are_named() {
+        let tally = tally(&format!("test a ... ok\ntest b::c ... FAILED\n{CLOSING}"));
+        assert_eq!((tally.failed, tally.failures), (1, vec!["b::c".to_owned()]));
     }
 
     #[test]

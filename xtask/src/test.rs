@@ -156,18 +156,23 @@ fn stream(tier: &str, command: &mut Command, fixed: &[&str], harness: &[String])
     let status = child.wait()?;
     if !status.success() && tally.failed == 0 {
         // It did not build, or died before its harness could count.
-        say("test", &format!("`{}` failed ({status})", line(command)));
-        tally.failed = 1;
+        tally.fail(format!(
+            "{tier} tier: `{}` failed ({status})",
+            line(command)
+        ));
     }
     Ok(tally)
 }
 
-/// Prints the reason of every skip and the closing line.
+/// Prints what failed, the reason of every skip, and the closing line.
 fn close(runs: &[Tally], no_skip: bool) -> ExitCode {
     let passed: usize = runs.iter().map(Tally::passed).sum();
     let mut failed: usize = runs.iter().map(|run| run.failed).sum();
     let mut skipped = 0;
     println!();
+    for failure in runs.iter().flat_map(|run| &run.failures) {
+        println!("failed: {failure}");
+    }
     for skip in runs.iter().flat_map(|run| &run.skipped) {
         if no_skip && skip.required {
             failed += 1;
