@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     linker::Linker,
     packages::{self, Item},
-    process::{find_program, is_root, say, succeeds},
+    process::{by_hand, find_program, is_root, say, succeeds},
     repo,
     toolchain::Toolchain,
 };
@@ -100,6 +100,10 @@ fn record(toolchain: &Toolchain, linker: &Linker, dry_run: bool) -> Result<()> {
     fs::create_dir_all(&dir)
         .and_then(|()| fs::write(&file, text))
         .with_context(|| file.display().to_string())
+        .map_err(|e| {
+            let target = repo::root().join("target");
+            by_hand(&e, &format!("sudo chown -R \"$USER\" {}", target.display()))
+        })
 }
 
 /// What the lab runs that is not on this machine.
