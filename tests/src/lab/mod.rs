@@ -22,19 +22,22 @@ mod wireguard;
 
 mod observer;
 mod packet;
+mod paths;
 
 use std::path::PathBuf;
 use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
 pub use host::Host;
-pub use observer::{Observer, Paths};
+pub use observer::Observer;
 pub use packet::{Conversation, Protocol};
+pub use paths::{Paths, Seen};
 pub use state::{check_capabilities, lab_dir, labs};
-pub use steer::{Flow, Share, Status, Steer, TunnelStatus, steerctl_path};
+pub use steer::{Flow, HookStatus, Share, Status, Steer, TunnelStatus, steerctl_path};
 pub use topology::{Family, Side, TUNNEL_MTU, tunnel_address, tunnel_name, underlay_name};
 pub use tunnel::DeviceCounters;
 pub use wireguard::Implementation;
@@ -68,6 +71,7 @@ pub struct Lab {
     implementation: Implementation,
     children: Vec<Child>,
     keep: bool,
+    next_number: AtomicU32,
     _owner: Owner,
 }
 
@@ -89,6 +93,7 @@ impl Lab {
             implementation: Implementation::Userspace,
             children: Vec::new(),
             keep: false,
+            next_number: AtomicU32::new(0),
             _owner: owner,
         };
         lab.build().with_context(|| format!("lab {name}"))?;
@@ -148,6 +153,12 @@ impl Lab {
     /// steer's pin directory of a gateway.
     pub fn pin_dir(&self, side: Side) -> PathBuf {
         pin_dir(&self.name, side)
+    }
+
+    /// A number that this lab did not give before. Flows take their ports from
+    /// it: the same flows in every lab, which the same seed places alike.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Leaves the lab up when this value is dropped.

@@ -4,7 +4,7 @@
 //! enters or leaves the tunnel, before and after all of steer's programs. It
 //! is the oracle of the end-to-end tests: it shares nothing with steer.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -22,6 +22,7 @@ use nix::sys::socket::{
 };
 
 use super::packet::{self, Conversation};
+use super::paths::{Paths, Seen};
 use super::{Lab, Side, tunnel_name};
 
 /// Bytes kept of a packet: enough for IPv6 with extension headers and ports.
@@ -31,35 +32,8 @@ const SOCKET_BYTES: usize = 64 << 20;
 /// `PACKET_HOST` and `PACKET_OUTGOING` of `linux/if_packet.h`.
 const OUTGOING: u8 = libc::PACKET_OUTGOING;
 
-/// The tunnels of one flow with the packets seen there.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Paths {
-    /// Packets from client to server, by tunnel.
-    pub forward: HashMap<usize, u64>,
-    /// Packets from server to client, by tunnel.
-    pub reverse: HashMap<usize, u64>,
-}
-
-impl Paths {
-    /// Tunnels that carried packets from client to server.
-    pub fn forward_tunnels(&self) -> BTreeSet<usize> {
-        self.forward.keys().copied().collect()
-    }
-
-    /// Tunnels that carried packets from server to client.
-    pub fn reverse_tunnels(&self) -> BTreeSet<usize> {
-        self.reverse.keys().copied().collect()
-    }
-
-    /// The one tunnel that carried all packets from client to server.
-    pub fn only_tunnel(&self) -> Option<usize> {
-        let mut tunnels = self.forward.keys();
-        tunnels.next().copied().filter(|_| tunnels.next().is_none())
-    }
-}
-
 #[derive(Debug, Default)]
-struct Seen {
+struct State {
     flows: HashMap<Conversation, Paths>,
     lost: u64,
     /// Number of requests to catch up, and of requests that were served.
@@ -70,7 +44,7 @@ struct Seen {
 /// Packet sockets on gateway A's tunnels, read by a thread.
 #[derive(Debug)]
 pub struct Observer {
-    seen: Arc<(Mutex<Seen>, Condvar)>,
+    seen: Arc<(Mutex<State>, Condvar)>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -91,7 +65,7 @@ impl Observer {
             }
             Ok(sockets)
         })?;
-        let seen: Arc<(Mutex<Seen>, Condvar)> = Arc::default();
+        let seen: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("observer".into()).spawn({
             let (seen, stop) = (Arc::clone(&seen), Arc::clone(&stop));
@@ -106,7 +80,7 @@ impl Observer {
 
     /// Everything seen since the start or the last [`Observer::take`], including
     /// all packets that passed before this call; starts anew.
-    pub fn take(&self) -> Result<HashMap<Conversation, Paths>> {
+    pub fn take(&self) -> Result<Seen> {
         let (seen, served) = &*self.seen;
         let mut state = seen.lock().expect("the observer's thread does not panic");
         state.asked += 1;
@@ -123,11 +97,13 @@ impl Observer {
                 state.lost
             );
         }
-        Ok(std::mem::take(&mut state.flows))
+        Ok(Seen {
+            flows: std::mem::take(&mut state.flows),
+        })
     }
 
     /// What is seen while `duration` passes.
-    pub fn window(&self, duration: Duration) -> Result<HashMap<Conversation, Paths>> {
+    pub fn window(&self, duration: Duration) -> Result<Seen> {
         self.take()?;
         super::wait::pause(duration)?;
         self.take()
@@ -168,7 +144,7 @@ fn open(ifindex: u32) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-fn read_all(sockets: &[(usize, OwnedFd)], seen: &(Mutex<Seen>, Condvar), stop: &AtomicBool) {
+fn read_all(sockets: &[(usize, OwnedFd)], seen: &(Mutex<State>, Condvar), stop: &AtomicBool) {
     let (state, served) = seen;
     let mut buffer = [0; SNAP_BYTES];
     while !stop.load(Ordering::Relaxed) {

@@ -34,6 +34,14 @@ impl Status {
         self.groups.first().map_or(&[], |group| &group.tunnels)
     }
 
+    /// The programs that run, by device and hook.
+    pub fn programs(&self) -> std::collections::BTreeMap<(String, String), Option<u32>> {
+        let hooks = self.groups.iter().flat_map(|group| &group.hooks);
+        hooks
+            .map(|hook| ((hook.iface.clone(), hook.hook.clone()), hook.program_id))
+            .collect()
+    }
+
     /// The tunnel `name`.
     pub fn tunnel(&self, name: &str) -> Result<&TunnelStatus> {
         self.tunnels()
@@ -48,8 +56,22 @@ impl Status {
 pub struct GroupStatus {
     /// Name of the group.
     pub name: String,
+    /// Where its programs are attached.
+    #[serde(default)]
+    pub hooks: Vec<HookStatus>,
     /// Its tunnels.
     pub tunnels: Vec<TunnelStatus>,
+}
+
+/// One hook of `status --json`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct HookStatus {
+    /// Device name.
+    pub iface: String,
+    /// `ingress`, `learn`, …
+    pub hook: String,
+    /// The kernel's id of the program that runs there.
+    pub program_id: Option<u32>,
 }
 
 /// One tunnel of `status --json`.
@@ -134,7 +156,12 @@ impl Steer {
         let log = self.host.dir().join(format!("steer-{}.log", self.starts));
         let file = File::create(&log).with_context(|| format!("{}", log.display()))?;
         let mut command = self.command();
-        command.args(["run", "--iface", "lan0", "--seed", "7"]);
+        // Different seeds: a reply that comes back right was learned, not computed alike.
+        let seed = match self.side {
+            Side::A => "7",
+            Side::B => "11",
+        };
+        command.args(["run", "--iface", "lan0", "--seed", seed]);
         for k in 0..self.tunnels {
             let weight = weights.get(k).copied().unwrap_or(1);
             command.args(["--tunnel", &format!("{}={weight}", tunnel_name(k))]);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use nix::libc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -19,6 +19,9 @@ use super::{new_flow_id, raise_file_limit, runtime};
 
 /// Bytes that wait in a socket before they are in flight: few, so that a flow ends quickly.
 static UNSENT_BYTES: u32 = 32 * 1024;
+
+/// Source ports of bulk flows: above the client's ephemeral ones.
+const PORTS: std::ops::Range<u16> = 61_000..65_000;
 
 /// Bulk flows that run until this value is dropped.
 #[derive(Debug)]
@@ -37,13 +40,14 @@ impl Bulk {
         let to = SocketAddr::new(Side::B.host(family), SINK_PORT);
         let (stop, stopped) = watch::channel(());
         let thread = std::thread::Builder::new().name("bulk".into()).spawn({
-            let (host, flows) = (lab.client().clone(), flows.clone());
+            let host = lab.client().clone();
+            let flows: Vec<_> = flows.iter().map(|flow| (next_port(lab), *flow)).collect();
             move || -> Result<()> {
                 host.enter()?;
                 runtime()?.block_on(async {
                     let tasks: Vec<_> = flows
                         .into_iter()
-                        .map(|flow| tokio::spawn(send(to, flow, stopped.clone())))
+                        .map(|(port, flow)| tokio::spawn(send(to, port, flow, stopped.clone())))
                         .collect();
                     for task in tasks {
                         task.await??;
@@ -120,9 +124,33 @@ pub(super) fn mbit(bytes: u64, time: Duration) -> f64 {
     bytes as f64 * 8.0 / 1e6 / time.as_secs_f64()
 }
 
-async fn send(to: SocketAddr, flow: u64, mut stopped: watch::Receiver<()>) -> Result<()> {
+/// The next of [`PORTS`], from the first again after the last.
+fn next_port(lab: &Lab) -> u16 {
+    let n = lab.next_number() % u32::from(PORTS.end - PORTS.start);
+    PORTS.start + u16::try_from(n).expect("less than the number of ports")
+}
+
+/// Connects from one of [`PORTS`]: the same flows in every lab, which the same
+/// seed places alike.
+async fn connect(to: SocketAddr, port: u16) -> Result<TcpStream> {
+    let (socket, from) = if to.is_ipv4() {
+        (TcpSocket::new_v4()?, Side::A.host(Family::V4))
+    } else {
+        (TcpSocket::new_v6()?, Side::A.host(Family::V6))
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::new(from, port))?;
+    Ok(socket.connect(to).await?)
+}
+
+async fn send(
+    to: SocketAddr,
+    port: u16,
+    flow: u64,
+    mut stopped: watch::Receiver<()>,
+) -> Result<()> {
     let bytes = vec![0; 64 * 1024];
-    let mut stream = TcpStream::connect(to)
+    let mut stream = connect(to, port)
         .await
         .with_context(|| format!("tcp {to}: connect"))?;
     limit_unsent(&stream).context("TCP_NOTSENT_LOWAT")?;

@@ -1,14 +1,12 @@
 //! Many new flows, one after the other: each a UDP message and its echo.
 
 use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::lab::{Conversation, Family, Lab, Paths, Protocol, Side, wait};
+use crate::lab::{Conversation, Family, Lab, Protocol, Seen, Side, wait};
 
 use super::message::{self, Message};
 use super::new_flow_id;
@@ -34,11 +32,11 @@ impl Burst {
     /// Share of the flows per tunnel by what was seen on the wire; a flow that
     /// was seen on no tunnel, or on two, is an error.
     #[expect(clippy::cast_precision_loss, reason = "a share of at most 10^5 flows")]
-    pub fn shares(&self, seen: &HashMap<Conversation, Paths>) -> Result<BTreeMap<usize, f64>> {
+    pub fn shares(&self, seen: &Seen) -> Result<BTreeMap<usize, f64>> {
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         for flow in &self.flows {
             let paths = seen
-                .get(flow)
+                .paths(flow)
                 .with_context(|| format!("{flow:?}: on no tunnel"))?;
             let tunnel = paths
                 .only_tunnel()
@@ -64,7 +62,7 @@ pub fn burst(lab: &Lab, family: Family, count: usize) -> Result<Burst> {
             wait::check_interrupt()?;
             let some = AT_ONCE.min(count - burst.flows.len());
             let sockets = (0..some)
-                .map(|_| new_flow(family))
+                .map(|_| new_flow(lab, family))
                 .collect::<Result<Vec<(_, u64, _)>>>()?;
             for (socket, id, _) in &sockets {
                 send(socket, *id)?;
@@ -78,13 +76,12 @@ pub fn burst(lab: &Lab, family: Family, count: usize) -> Result<Burst> {
     })
 }
 
-/// A socket for a pair of ports that this process did not use before.
-fn new_flow(family: Family) -> Result<(UdpSocket, u64, Conversation)> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
+/// A socket for a pair of ports that this lab did not use before.
+fn new_flow(lab: &Lab, family: Family) -> Result<(UdpSocket, u64, Conversation)> {
     let sources = u32::from(PORTS.end - PORTS.start);
     let (client, server) = (Side::A.host(family), Side::B.host(family));
     loop {
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let n = lab.next_number();
         let destination = u16::try_from(n / sources)?;
         if destination >= ECHO_PORTS {
             bail!("burst: all pairs of ports are used up");

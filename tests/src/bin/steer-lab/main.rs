@@ -77,7 +77,8 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<wait::Interrupted>() => {
+        // Ctrl-C also ends a verb of steerctl that runs just then, which fails in its own way.
+        Err(_) if wait::check_interrupt().is_err() => {
             anstream::eprintln!("interrupted; the lab is removed");
             ExitCode::from(130)
         }

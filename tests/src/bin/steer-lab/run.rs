@@ -1,11 +1,10 @@
 //! `steer-lab run`: real flows over real tunnels, changes under traffic, a report.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use steer_tests::lab::{
-    Conversation, Family, Lab, Observer, Options, Paths, Side, Steer, lab_dir, steerctl_path,
+    Conversation, Family, Lab, Observer, Options, Seen, Side, Steer, lab_dir, steerctl_path,
     tunnel_name,
 };
 use steer_tests::traffic::{Bulk, LiveFlows, LiveSpec, Server, burst};
@@ -23,9 +22,6 @@ const NEW_FLOWS: usize = 4_000;
 const WINDOW: Duration = Duration::from_secs(1);
 /// Time for TCP to find its rate before it is measured.
 const RAMP_UP: Duration = Duration::from_secs(1);
-
-/// What each flow was seen on.
-type Seen = HashMap<Conversation, Paths>;
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
@@ -127,10 +123,7 @@ fn bulk(
     let seen = observer.take()?;
     report.spread = (0..lab.options().tunnels)
         .map(|k| Spread {
-            flows: seen
-                .values()
-                .filter(|paths| paths.only_tunnel() == Some(k))
-                .count(),
+            flows: seen.count_on(k),
             bytes: after[k].tx_bytes - before[k].tx_bytes,
         })
         .collect();
@@ -206,7 +199,7 @@ fn changes(lab: &Lab, near: &Steer, view: &mut View<'_>, report: &mut Report) ->
     Ok(())
 }
 
-/// Which flows used another tunnel after a change than before it; those on `own` count apart.
+/// What a change did to the live flows; those that were on `own` count apart.
 fn moved(
     what: String,
     flows: &[Conversation],
@@ -214,16 +207,11 @@ fn moved(
     after: &Seen,
     own: Option<usize>,
 ) -> Change {
-    let tunnel = |seen: &Seen, flow: &Conversation| seen.get(flow).map(Paths::forward_tunnels);
-    let (own_flows, others): (Vec<_>, Vec<_>) = flows.iter().partition(|flow| {
-        own.is_some_and(|own| tunnel(before, flow).is_some_and(|on| on.contains(&own)))
-    });
-    let count = |flows: &[&Conversation]| {
-        let moved = flows
-            .iter()
-            .filter(|flow| tunnel(before, flow) != tunnel(after, flow));
-        (flows.len(), moved.count())
+    let (own_flows, others) = match own {
+        Some(tunnel) => before.split(flows, tunnel),
+        None => (Vec::new(), flows.to_vec()),
     };
+    let count = |flows: &[Conversation]| (flows.len(), after.moved_since(before, flows).len());
     Change {
         what,
         own: own.map(|_| count(&own_flows)),
@@ -256,12 +244,8 @@ fn new_flows(
 /// Percent of flows whose packets of both directions used the same one tunnel.
 #[expect(clippy::cast_precision_loss, reason = "a shown share")]
 fn replies_by_own_tunnel(flows: &[Conversation], seen: &Seen) -> f64 {
-    let same = flows.iter().filter(|flow| {
-        seen.get(flow).is_some_and(|paths| {
-            paths.only_tunnel().is_some() && paths.forward_tunnels() == paths.reverse_tunnels()
-        })
-    });
-    same.count() as f64 * 100.0 / flows.len() as f64
+    let same = flows.len() - seen.asymmetric(flows).len();
+    same as f64 * 100.0 / flows.len() as f64
 }
 
 /// Leaves everything up, and says how to get in and how to end it.

@@ -1,0 +1,131 @@
+//! What was seen on the wire: the tunnels of each flow.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::packet::Conversation;
+
+/// The tunnels of one flow with the packets seen there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paths {
+    /// Packets from client to server, by tunnel.
+    pub forward: HashMap<usize, u64>,
+    /// Packets from server to client, by tunnel.
+    pub reverse: HashMap<usize, u64>,
+}
+
+impl Paths {
+    /// Tunnels that carried packets from client to server.
+    pub fn forward_tunnels(&self) -> BTreeSet<usize> {
+        self.forward.keys().copied().collect()
+    }
+
+    /// Tunnels that carried packets from server to client.
+    pub fn reverse_tunnels(&self) -> BTreeSet<usize> {
+        self.reverse.keys().copied().collect()
+    }
+
+    /// The one tunnel that carried all packets from client to server.
+    pub fn only_tunnel(&self) -> Option<usize> {
+        let mut tunnels = self.forward.keys();
+        tunnels.next().copied().filter(|_| tunnels.next().is_none())
+    }
+
+    /// Whether both directions used the same one tunnel.
+    pub fn symmetric(&self) -> bool {
+        self.only_tunnel().is_some() && self.forward_tunnels() == self.reverse_tunnels()
+    }
+}
+
+/// All flows that were seen in some time.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    pub(super) flows: HashMap<Conversation, Paths>,
+}
+
+impl Seen {
+    /// The tunnels of a flow; `None` if no packet of it was seen.
+    pub fn paths(&self, flow: &Conversation) -> Option<&Paths> {
+        self.flows.get(flow)
+    }
+
+    /// Number of flows whose packets from client to server all used `tunnel`.
+    pub fn count_on(&self, tunnel: usize) -> usize {
+        self.flows
+            .values()
+            .filter(|paths| paths.only_tunnel() == Some(tunnel))
+            .count()
+    }
+
+    /// Those of `flows` that sent from client to server by `tunnel`, and the others.
+    pub fn split(
+        &self,
+        flows: &[Conversation],
+        tunnel: usize,
+    ) -> (Vec<Conversation>, Vec<Conversation>) {
+        flows.iter().partition(|flow| {
+            self.paths(flow)
+                .is_some_and(|paths| paths.forward.contains_key(&tunnel))
+        })
+    }
+
+    /// Those of `flows` that used other tunnels from client to server than in
+    /// `before`; a flow that is missing in one of the two counts as moved.
+    pub fn moved_since(&self, before: &Self, flows: &[Conversation]) -> Vec<Conversation> {
+        let tunnels = |seen: &Self, flow| seen.paths(flow).map(Paths::forward_tunnels);
+        flows
+            .iter()
+            .filter(|flow| {
+                let now = tunnels(self, flow);
+                now.is_none() || now != tunnels(before, flow)
+            })
+            .copied()
+            .collect()
+    }
+
+    /// Those of `flows` whose replies did not come by the one tunnel that carried the flow.
+    pub fn asymmetric(&self, flows: &[Conversation]) -> Vec<Conversation> {
+        flows
+            .iter()
+            .filter(|flow| !self.paths(flow).is_some_and(Paths::symmetric))
+            .copied()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packet::Protocol;
+    use super::*;
+
+    fn flow(port: u16) -> Conversation {
+        Conversation {
+            protocol: Protocol::Udp,
+            client: ([10, 1, 0, 2], port).into(),
+            server: ([10, 2, 0, 2], 7_001).into(),
+        }
+    }
+
+    fn seen(flows: &[(u16, usize, usize)]) -> Seen {
+        let paths = |forward, reverse| Paths {
+            forward: [(forward, 1)].into(),
+            reverse: [(reverse, 1)].into(),
+        };
+        let flows = flows
+            .iter()
+            .map(|(port, forward, reverse)| (flow(*port), paths(*forward, *reverse)))
+            .collect();
+        Seen { flows }
+    }
+
+    #[test]
+    fn moved_and_missing_flows() {
+        let before = seen(&[(1, 0, 0), (2, 1, 1), (3, 1, 1)]);
+        let after = seen(&[(1, 0, 0), (2, 0, 1)]);
+        let flows = [flow(1), flow(2), flow(3)];
+        assert_eq!(after.moved_since(&before, &flows), [flow(2), flow(3)]);
+        assert_eq!(before.moved_since(&before, &flows), []);
+        assert_eq!(after.asymmetric(&flows), [flow(2), flow(3)]);
+        assert_eq!(before.split(&flows, 1).0, [flow(2), flow(3)]);
+        assert_eq!(before.count_on(1), 2);
+    }
+}
