@@ -1,0 +1,287 @@
+//! The packet path on the host: `steer-common` over maps that are plain collections.
+
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    collections::HashMap,
+};
+
+use bytemuck::AnyBitPattern;
+use steer_common::{
+    abi::{
+        FlowEntry, FlowKey, GroupId, NO_TUNNEL, PassReason, Settings, TUNNELS_MAX, Tunnel,
+        TunnelCounters, TunnelId,
+    },
+    decide::{Exit, Verdict, count_sent, learn, steer},
+    packet::Packet,
+    parse::{self, Parsed, parse},
+    tables::{Fit, Inserted, SharedFlow, Tables},
+};
+
+use super::{
+    rewrite::forwarded,
+    world::{Buckets, LAN_MAC, MTU, World},
+};
+
+/// A packet in a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct SlicePacket<'a> {
+    /// Its bytes.
+    pub bytes: &'a [u8],
+    /// Size of its segments, 0 for a plain one.
+    pub gso_size_bytes: u32,
+}
+
+impl Packet for SlicePacket<'_> {
+    fn len_bytes(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn load<T: AnyBitPattern>(&self, offset: usize) -> Option<T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        self.bytes
+            .get(offset..end)
+            .map(bytemuck::pod_read_unaligned)
+    }
+
+    fn gso_size_bytes(&self) -> u32 {
+        self.gso_size_bytes
+    }
+
+    fn segments(&self) -> u32 {
+        1
+    }
+
+    fn tags_in_metadata(&self) -> u8 {
+        0
+    }
+
+    fn to_this_host(&self) -> bool {
+        self.bytes.starts_with(&LAN_MAC)
+    }
+}
+
+/// The maps, the clock and the devices.
+pub struct HostTables {
+    /// What holds for every group.
+    pub settings: Settings,
+    /// The clock.
+    pub now_ns: u64,
+    /// The tunnels.
+    pub tunnels: Vec<Option<Tunnel>>,
+    /// The bucket table of each group.
+    pub tables: HashMap<GroupId, Buckets>,
+    /// MTU of each device.
+    pub devices: HashMap<u32, u32>,
+    prefixes: Vec<([u8; 16], u32, GroupId)>,
+    /// Flow entries in place: the index finds them, and they never move.
+    flows: Vec<OnceCell<SharedFlow>>,
+    index: RefCell<HashMap<FlowKey, usize>>,
+    tunnel_counters: Vec<Cell<TunnelCounters>>,
+    pass_counters: [Cell<u64>; PassReason::ALL.len()],
+}
+
+impl HostTables {
+    /// The maps of a world, with room for as many flows. All devices of its tunnels exist but the
+    /// one with the number that stands for a deleted one.
+    pub fn new(world: &World, max_flows: usize) -> Self {
+        let mut tunnels = vec![None; TUNNELS_MAX];
+        let mut devices = HashMap::new();
+        for &(id, tunnel) in &world.tunnels {
+            tunnels[usize::from(id)] = Some(tunnel);
+            if tunnel.ifindex != u32::MAX >> 1 {
+                devices.insert(tunnel.ifindex, MTU);
+            }
+        }
+        Self {
+            settings: world.settings,
+            now_ns: 1,
+            tunnels,
+            tables: world.tables.iter().cloned().collect(),
+            devices,
+            prefixes: world.prefixes.clone(),
+            flows: (0..max_flows).map(|_| OnceCell::new()).collect(),
+            index: RefCell::default(),
+            tunnel_counters: vec![Cell::default(); TUNNELS_MAX],
+            pass_counters: Default::default(),
+        }
+    }
+
+    /// A copy of a flow's entry.
+    pub fn entry(&self, key: &FlowKey) -> Option<FlowEntry> {
+        self.flow(key).map(|flow| FlowEntry {
+            created_ns: flow.created_ns.get(),
+            last_seen_ns: flow.last_seen_ns.get(),
+            tx_packets: flow.tx_packets.get(),
+            rx_packets: flow.rx_packets.get(),
+            tx_bytes: flow.tx_bytes.get(),
+            rx_bytes: flow.rx_bytes.get(),
+            epoch: flow.epoch.get(),
+            tunnel: flow.tunnel.get(),
+            group: flow.group.get(),
+            origin: flow.origin.get(),
+            local: flow.local.get(),
+            placer: flow.placer.get(),
+            phase: flow.phase.get(),
+        })
+    }
+
+    /// How many flows are entered.
+    pub fn flow_count(&self) -> usize {
+        self.index.borrow().len()
+    }
+
+    /// A tunnel's counters.
+    pub fn tunnel_counters(&self, id: TunnelId) -> TunnelCounters {
+        self.tunnel_counters[usize::from(id)].get()
+    }
+
+    /// Packets passed, by reason.
+    pub fn pass_counters(&self) -> [u64; PassReason::ALL.len()] {
+        self.pass_counters.each_ref().map(Cell::get)
+    }
+}
+
+impl Tables for HostTables {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn group_of(&self, addr: &[u8; 16]) -> Option<GroupId> {
+        let addr = u128::from_be_bytes(*addr);
+        self.prefixes
+            .iter()
+            .filter(|(prefix, length, _)| {
+                let differs = addr ^ u128::from_be_bytes(*prefix);
+                differs.leading_zeros() >= *length
+            })
+            .max_by_key(|(_, length, _)| length)
+            .map(|&(_, _, group)| group)
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<&SharedFlow> {
+        let place = *self.index.borrow().get(key)?;
+        self.flows[place].get()
+    }
+
+    fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> Inserted {
+        let mut index = self.index.borrow_mut();
+        if index.contains_key(key) {
+            return Inserted::Exists;
+        }
+        let Some(place) = self.flows.get(index.len()) else {
+            return Inserted::Full;
+        };
+        place.get_or_init(|| SharedFlow {
+            created_ns: entry.created_ns.into(),
+            last_seen_ns: entry.last_seen_ns.into(),
+            tx_packets: entry.tx_packets.into(),
+            rx_packets: entry.rx_packets.into(),
+            tx_bytes: entry.tx_bytes.into(),
+            rx_bytes: entry.rx_bytes.into(),
+            epoch: entry.epoch.into(),
+            tunnel: entry.tunnel.into(),
+            group: entry.group.into(),
+            origin: entry.origin.into(),
+            local: entry.local.into(),
+            placer: entry.placer.into(),
+            phase: entry.phase.into(),
+        });
+        let number = index.len();
+        index.insert(*key, number);
+        Inserted::Done
+    }
+
+    fn bucket(&self, group: GroupId, bucket: u32) -> TunnelId {
+        self.tables
+            .get(&group)
+            .map_or(NO_TUNNEL, |table| table[bucket as usize])
+    }
+
+    fn tunnel(&self, id: TunnelId) -> Option<Tunnel> {
+        self.tunnels[usize::from(id)]
+    }
+
+    fn fit(&self, ifindex: u32, l3_len_bytes: u32) -> Fit {
+        match self.devices.get(&ifindex) {
+            None => Fit::Gone,
+            Some(&mtu) if l3_len_bytes > mtu => Fit::TooBig,
+            Some(_) => Fit::Fits,
+        }
+    }
+
+    fn count(&self, id: TunnelId, change: impl FnOnce(&mut TunnelCounters)) {
+        let cell = &self.tunnel_counters[usize::from(id)];
+        let mut counters = cell.get();
+        change(&mut counters);
+        cell.set(counters);
+    }
+
+    fn add(&self, counter: &Cell<u64>, n: u64) {
+        counter.set(counter.get() + n);
+    }
+}
+
+/// What the program on the LAN device does with a frame.
+pub struct Ingress {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What the parser found, if it was a packet of a flow.
+    pub parsed: Option<Parsed>,
+    /// The frame afterwards.
+    pub bytes: Vec<u8>,
+}
+
+/// What the parser finds.
+pub fn parsed(layer: parse::Layer, bytes: &[u8]) -> Result<Parsed, PassReason> {
+    let packet = SlicePacket {
+        bytes,
+        gso_size_bytes: 0,
+    };
+    let mut parsed = Parsed::EMPTY;
+    parse(&packet, layer, &mut parsed).map(|()| parsed)
+}
+
+/// The program on the LAN device.
+pub fn ingress(tables: &HostTables, bytes: &[u8]) -> Ingress {
+    let packet = SlicePacket {
+        bytes,
+        gso_size_bytes: 0,
+    };
+    let parsed = parsed(parse::Layer::Ethernet, bytes);
+    let verdict = match &parsed {
+        Ok(parsed) => steer(&packet, tables, parsed),
+        Err(reason) => Verdict::Pass(*reason),
+    };
+    let mut after = bytes.to_vec();
+    match (verdict, &parsed) {
+        (Verdict::Redirect(Exit { tunnel, .. }), Ok(parsed)) => {
+            after = forwarded(bytes, parsed);
+            count_sent(&packet, tables, parsed, tunnel);
+        }
+        (Verdict::Pass(reason), _) => {
+            let counter = &tables.pass_counters[reason as usize];
+            counter.set(counter.get() + 1);
+        }
+        (Verdict::Redirect(_), Err(_)) => {}
+    }
+    Ingress {
+        verdict,
+        parsed: parsed.ok(),
+        bytes: after,
+    }
+}
+
+/// The program on a tunnel.
+pub fn learned(tables: &HostTables, bytes: &[u8], arrived_by: TunnelId) {
+    let packet = SlicePacket {
+        bytes,
+        gso_size_bytes: 0,
+    };
+    if let Ok(parsed) = parsed(parse::Layer::Network, bytes) {
+        learn(&packet, tables, &parsed, arrived_by);
+    }
+}

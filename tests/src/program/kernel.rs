@@ -1,0 +1,293 @@
+//! The loaded program, its maps, and one packet at a time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Ebpf, EbpfLoader, TestRunOptions,
+    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    programs::{ProgramInfo, SchedClassifier, TestRun as _},
+};
+use bytemuck::{CheckedBitPattern, NoUninit, Pod};
+use steer_common::abi::{
+    BUCKETS, FlowEntry, FlowKey, GroupId, PassReason, Prefix, Settings, Tunnel, TunnelCounters,
+    TunnelId, TunnelRef, maps, programs,
+};
+use steer_user::datapath::object::OBJECT;
+
+use super::{netns::Devices, skb::context};
+use crate::packets::world::{Buckets, World};
+
+/// What a program answers to let a packet go on.
+const NEXT: u32 = u32::MAX;
+/// `TC_ACT_REDIRECT`.
+const REDIRECT: u32 = 7;
+/// Room for the longest packet that a test run takes, a page.
+const OUTPUT_BYTES: usize = 4_096;
+
+/// A flow key as the maps have it.
+pub type RawKey = [u8; size_of::<FlowKey>()];
+/// A flow entry as the maps have it.
+pub type RawEntry = [u8; size_of::<FlowEntry>()];
+
+/// What a program did with a packet.
+#[derive(Debug)]
+pub struct Ran {
+    /// It redirected the packet; otherwise it let it go on.
+    pub redirected: bool,
+    /// The packet afterwards.
+    pub bytes: Vec<u8>,
+    /// Time of one run.
+    pub duration: Duration,
+}
+
+/// The programs and their maps; all vanish with this.
+pub struct Kernel {
+    ebpf: Ebpf,
+}
+
+impl Kernel {
+    /// Loads the object, with room for as many flows, and fills its maps.
+    pub fn load(world: &World, max_flows: u32) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(maps::FLOWS, max_flows)
+            .load(OBJECT)
+            .context("the object")?;
+        for name in [programs::INGRESS, programs::LEARN, programs::BARE_REDIRECT] {
+            let program = ebpf
+                .program_mut(name)
+                .with_context(|| format!("no program {name}"))?;
+            let program: &mut SchedClassifier = program.try_into()?;
+            program.load().with_context(|| format!("program {name}"))?;
+        }
+        let mut kernel = Self { ebpf };
+        kernel.fill(world)?;
+        Ok(kernel)
+    }
+
+    fn fill(&mut self, world: &World) -> Result<()> {
+        self.set_settings(&world.settings)?;
+        for (addr, length, group) in &world.prefixes {
+            let value = Prefix {
+                group: u32::from(*group),
+            };
+            let mut prefixes =
+                LpmTrie::<_, [u8; 16], [u8; 4]>::try_from(self.map_mut(maps::PREFIXES)?)?;
+            prefixes.insert(&Key::new(*length, *addr), raw(&value), 0)?;
+        }
+        for &(id, tunnel) in &world.tunnels {
+            self.set_tunnel(id, tunnel)?;
+            let value = TunnelRef {
+                tunnel: id.into(),
+                group: 0,
+            };
+            let mut devices =
+                HashMap::<_, u32, [u8; 8]>::try_from(self.map_mut(maps::TUNNEL_DEVICES)?)?;
+            devices.insert(tunnel.ifindex, raw::<_, 8>(&value), 0)?;
+        }
+        for (group, table) in &world.tables {
+            self.set_table(*group, table)?;
+        }
+        Ok(())
+    }
+
+    fn map(&self, name: &str) -> Result<&Map> {
+        self.ebpf
+            .map(name)
+            .ok_or_else(|| anyhow!("no map {name} in the object"))
+    }
+
+    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf
+            .map_mut(name)
+            .ok_or_else(|| anyhow!("no map {name} in the object"))
+    }
+
+    /// Writes the settings.
+    pub fn set_settings(&mut self, settings: &Settings) -> Result<()> {
+        const BYTES: usize = size_of::<Settings>();
+        let mut map = Array::<_, [u8; BYTES]>::try_from(self.map_mut(maps::SETTINGS)?)?;
+        Ok(map.set(0, raw::<_, BYTES>(settings), 0)?)
+    }
+
+    /// Writes a tunnel's element.
+    pub fn set_tunnel(&mut self, id: TunnelId, tunnel: Tunnel) -> Result<()> {
+        let mut map = Array::<_, [u8; 8]>::try_from(self.map_mut(maps::TUNNELS)?)?;
+        Ok(map.set(id.into(), raw::<_, 8>(&tunnel), 0)?)
+    }
+
+    /// Replaces a group's bucket table.
+    pub fn set_table(&mut self, group: GroupId, table: &Buckets) -> Result<()> {
+        let mut inner = Array::<MapData, [u8; BUCKETS]>::create(1, 0)?;
+        inner.set(0, **table, 0)?;
+        let mut tables: ArrayOfMaps<_, Array<MapData, [u8; BUCKETS]>> =
+            ArrayOfMaps::try_from(self.map_mut(maps::BUCKET_TABLES)?)?;
+        Ok(tables.set(group.into(), &inner, 0)?)
+    }
+
+    /// A flow's entry.
+    pub fn flow(&self, key: &FlowKey) -> Result<Option<FlowEntry>> {
+        let map = HashMap::<_, RawKey, RawEntry>::try_from(self.map(maps::FLOWS)?)?;
+        match map.get(&raw(key), 0) {
+            Ok(entry) => Ok(Some(checked(&entry)?)),
+            Err(aya::maps::MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes a flow's entry.
+    pub fn set_flow(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<()> {
+        let mut map = HashMap::<_, RawKey, RawEntry>::try_from(self.map_mut(maps::FLOWS)?)?;
+        Ok(map.insert(raw(key), raw::<_, { size_of::<FlowEntry>() }>(entry), 0)?)
+    }
+
+    /// Deletes every flow's entry.
+    pub fn delete_flows(&mut self) -> Result<()> {
+        let mut map = HashMap::<_, RawKey, RawEntry>::try_from(self.map_mut(maps::FLOWS)?)?;
+        let keys: Vec<RawKey> = map.keys().collect::<Result<_, _>>()?;
+        for key in keys {
+            map.remove(&key)?;
+        }
+        Ok(())
+    }
+
+    /// How many flows are entered.
+    pub fn flow_count(&self) -> Result<usize> {
+        let map = HashMap::<_, RawKey, RawEntry>::try_from(self.map(maps::FLOWS)?)?;
+        let mut count = 0;
+        for key in map.keys() {
+            key?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Packets passed by reason, of all CPUs.
+    pub fn pass_counters(&self) -> Result<[u64; PassReason::ALL.len()]> {
+        let map = PerCpuArray::<_, [u64; PassReason::ALL.len()]>::try_from(
+            self.map(maps::PASS_COUNTERS)?,
+        )?;
+        let mut sum = [0; PassReason::ALL.len()];
+        for of_cpu in map.get(&0, 0)?.iter() {
+            for (sum, count) in sum.iter_mut().zip(of_cpu) {
+                *sum += count;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// A tunnel's counters, of all CPUs.
+    pub fn tunnel_counters(&self, id: TunnelId) -> Result<TunnelCounters> {
+        const WORDS: usize = size_of::<TunnelCounters>() / 8;
+        let map = PerCpuArray::<_, [u64; WORDS]>::try_from(self.map(maps::TUNNEL_COUNTERS)?)?;
+        let mut sum = [0; WORDS];
+        for of_cpu in map.get(&id.into(), 0)?.iter() {
+            for (sum, count) in sum.iter_mut().zip(of_cpu) {
+                *sum += count;
+            }
+        }
+        Ok(bytemuck::must_cast(sum))
+    }
+
+    /// A program.
+    pub fn program(&self, name: &str) -> Result<&SchedClassifier> {
+        let program = self
+            .ebpf
+            .program(name)
+            .with_context(|| format!("no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    /// What the kernel knows of a program.
+    pub fn info(&self, name: &str) -> Result<ProgramInfo> {
+        Ok(self.program(name)?.info()?)
+    }
+
+    /// The maps' numbers, by name.
+    pub fn map_ids(&self) -> Result<BTreeMap<&str, u32>> {
+        self.ebpf
+            .maps()
+            .map(|(name, map)| Ok((name, data_of(map)?.info()?.id())))
+            .collect()
+    }
+
+    /// Sends a frame through the program on the LAN device.
+    pub fn ingress(&self, devices: &Devices, frame: &[u8]) -> Result<Ran> {
+        self.run(programs::INGRESS, frame, devices.lan, 1)
+    }
+
+    /// Sends a packet through the program on a tunnel's device.
+    pub fn learn(&self, device: u32, packet: &[u8]) -> Result<Ran> {
+        self.run(programs::LEARN, packet, device, 1)
+    }
+
+    /// Runs a program on a packet, again and again on what it left of it.
+    pub fn run(&self, program: &str, packet: &[u8], device: u32, repeat: u32) -> Result<Ran> {
+        self.run_merged(program, packet, device, repeat, 0)
+    }
+
+    /// Runs a program on a packet that stands for segments of a size.
+    pub fn run_merged(
+        &self,
+        program: &str,
+        packet: &[u8],
+        device: u32,
+        repeat: u32,
+        gso_size: u32,
+    ) -> Result<Ran> {
+        let context = context(device, gso_size, u32::from(gso_size > 0) * 2);
+        let mut bytes = vec![0; OUTPUT_BYTES];
+        let result = self
+            .program(program)?
+            .test_run(TestRunOptions {
+                data_in: Some(packet),
+                data_out: Some(&mut bytes),
+                ctx_in: Some(&context),
+                repeat,
+                ..TestRunOptions::default()
+            })
+            .with_context(|| format!("test run of {program}"))?;
+        bytes.truncate(result.data_size_out as usize);
+        let redirected = match result.return_value {
+            REDIRECT => true,
+            NEXT => false,
+            other => bail!("{program} returned {other}"),
+        };
+        Ok(Ran {
+            redirected,
+            bytes,
+            duration: result.duration,
+        })
+    }
+}
+
+/// The map behind the type.
+fn data_of(map: &Map) -> Result<&MapData> {
+    Ok(match map {
+        Map::Array(data)
+        | Map::ArrayOfMaps(data)
+        | Map::HashMap(data)
+        | Map::LpmTrie(data)
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data)
+        | Map::PerfEventArray(data) => data,
+        other => bail!("unexpected kind of map: {other:?}"),
+    })
+}
+
+/// A value as the bytes that aya takes.
+fn raw<T: NoUninit, const N: usize>(value: &T) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(bytemuck::bytes_of(value));
+    bytes
+}
+
+/// A value from the bytes that aya gives.
+fn checked<T: CheckedBitPattern>(bytes: &[u8]) -> Result<T> {
+    bytemuck::checked::try_pod_read_unaligned(bytes)
+        .map_err(|error| anyhow!("a map holds an invalid value: {error}"))
+}
+
+/// Asserts that a counter is plain numbers.
+const fn is_pod<T: Pod>() {}
+const _: () = is_pod::<TunnelCounters>();
