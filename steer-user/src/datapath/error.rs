@@ -12,7 +12,7 @@ use aya::{
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the message is the documentation")]
 pub enum DatapathError {
-    #[error("{}: no bpf filesystem, and mounting one failed: {source}", dir.display())]
+    #[error("{}: no bpf filesystem, and making one failed: {source}", dir.display())]
     NoBpffs { dir: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },

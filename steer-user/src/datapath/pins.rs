@@ -93,7 +93,12 @@ impl PinDir {
             let target = if self.path.starts_with(CUSTOMARY_MOUNT) {
                 PathBuf::from(CUSTOMARY_MOUNT)
             } else {
-                make_dir(&self.path, &mut prepared.made)?;
+                make_dir(&self.path, &mut prepared.made).map_err(|error| match error {
+                    DatapathError::Io { path, source } => {
+                        DatapathError::NoBpffs { dir: path, source }
+                    }
+                    other => other,
+                })?;
                 self.path.clone()
             };
             mount(

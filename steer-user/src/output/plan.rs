@@ -222,7 +222,6 @@ mod tests {
             hooks: vec![PlannedHook {
                 name: "lan0".into(),
                 ifindex: 2,
-                layer3: false,
             }],
             tunnels: vec![tunnel(0, 1), tunnel(1, 3)],
             prefixes: vec!["10.2.0.0/16".parse().expect("network")],

@@ -23,6 +23,10 @@ pub enum PlanError {
     DuplicateIface { name: String },
     #[error("device {name}: is the loopback device")]
     IfaceLoopback { name: String },
+    #[error(
+        "device {name}: has no Ethernet header, and steering from such a device is not available yet"
+    )]
+    IfaceLayer3 { name: String },
     #[error("tunnel {name}: given twice")]
     DuplicateTunnel { name: String },
     #[error("device {name}: is a tunnel{}, so it cannot be a LAN device", of_group(group.as_deref()))]

@@ -81,11 +81,18 @@ pub fn plan(
     let found = specs
         .iter()
         .map(|spec| {
-            // Discovery and adoption keep what is in the group already, even when it is down now.
-            let lenient = request.tunnels.is_empty() && known(&spec.name).is_some();
+            // What is in the group already stays, even when it is down now: a restart must not fail
+            // for the tunnel that the others stand in for.
+            let lenient = known(&spec.name).is_some();
             tunnel_device(&spec.name, devices, lenient, &mut notes)
         })
         .collect::<Result<Vec<_>, _>>()?;
+
+    for PlannedHook { name, .. } in &hooks {
+        if devices.by_name(name).is_some_and(|device| device.layer3) {
+            return Err(PlanError::IfaceLayer3 { name: name.clone() });
+        }
+    }
 
     let ids = ids::assign(&specs, existing, &request.group, &mut notes)?;
     let mut tunnels: Vec<PlannedTunnel> = specs
@@ -172,7 +179,8 @@ fn plan_hooks(
         if device.loopback {
             return Err(PlanError::IfaceLoopback { name: name.clone() });
         }
-        if !device.up && !adopted {
+        let is_known = group.is_some_and(|group| group.ifaces.contains(name));
+        if !device.up && !is_known {
             return Err(PlanError::DeviceDown {
                 name: name.clone(),
                 tunnel: false,
@@ -181,7 +189,6 @@ fn plan_hooks(
         hooks.push(PlannedHook {
             name: name.clone(),
             ifindex: device.ifindex,
-            layer3: device.layer3,
         });
     }
     if hooks.is_empty() {

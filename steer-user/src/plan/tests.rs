@@ -132,8 +132,7 @@ fn everything_given() {
         plan.hooks,
         [PlannedHook {
             name: "lan0".into(),
-            ifindex: 2,
-            layer3: false
+            ifindex: 2
         }]
     );
     let tunnels: Vec<_> = plan
@@ -237,6 +236,21 @@ fn adoption_without_a_word() {
 }
 
 #[test]
+fn a_restart_with_the_same_words_does_not_fail_for_a_tunnel_that_is_down() {
+    let mut devices = gateway();
+    devices[3].up = false;
+    devices.remove(2);
+    let words = request(&["lan0"], &["wg0", "wg1"], &["10.2.0.0/16"]);
+    let plan = planned(&words, devices, &existing("default"));
+    let tunnels: Vec<_> = plan
+        .tunnels
+        .iter()
+        .map(|t| (t.name.as_str(), t.up))
+        .collect();
+    assert_eq!(tunnels, [("wg1", false), ("wg0", false)]);
+}
+
+#[test]
 fn adoption_keeps_ids_and_weights() {
     let mut request = request(&["lan0"], &["wg0", "wg1=2"], &["10.2.0.0/16"]);
     request.idle = "udp=1m".parse().ok();
@@ -303,6 +317,11 @@ fn refused_devices() {
             vec!["lan0", "wg0"],
             vec!["wg0"],
             "device wg0: is a tunnel, so it cannot be a LAN device",
+        ),
+        (
+            vec!["wg1"],
+            vec!["wg0"],
+            "device wg1: has no Ethernet header, and steering from such a device is not available yet",
         ),
         (
             vec!["wg1"],

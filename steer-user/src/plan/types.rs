@@ -130,8 +130,6 @@ pub struct PlannedHook {
     pub name: String,
     /// Its number.
     pub ifindex: u32,
-    /// Its packets have no MAC header.
-    pub layer3: bool,
 }
 
 /// A tunnel of the group.
