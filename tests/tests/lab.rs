@@ -82,10 +82,7 @@ both_families!(live_flows_stay_when_weights_change, |family| {
         "wg1 gets {share} of the new flows after its return"
     );
 
-    let report = live.stop()?;
-    assert_eq!(report.broken(), 0);
-    assert_eq!(report.lost(), 0, "of {} messages", report.sent());
-    Ok(())
+    f.assert_nothing_lost(live)
 });
 
 both_families!(new_flows_follow_weights, |family| {
@@ -141,19 +138,7 @@ both_families!(nothing_is_lost_when_the_loader_is_killed, |family| {
     let again = f.observer.window(WINDOW)?;
     assert_eq!(again.moved_since(&killed, &flows), [], "by the next run");
     assert_eq!(again.asymmetric(&flows), []);
-    let report = live.stop()?;
-    println!(
-        "{family}: {} messages, longest gap {:?}",
-        report.sent(),
-        report.longest_gap()
-    );
-    assert_eq!(
-        (report.lost(), report.broken()),
-        (0, 0),
-        "of {} messages",
-        report.sent()
-    );
-    Ok(())
+    f.assert_nothing_lost(live)
 });
 
 both_families!(nothing_is_lost_by_an_upgrade_in_place, |family| {
@@ -175,19 +160,7 @@ both_families!(nothing_is_lost_by_an_upgrade_in_place, |family| {
     }
     let after = f.observer.window(WINDOW)?;
     assert_eq!(after.moved_since(&before, &flows), []);
-    let report = live.stop()?;
-    println!(
-        "{family}: {} messages, longest gap {:?}",
-        report.sent(),
-        report.longest_gap()
-    );
-    assert_eq!(
-        (report.lost(), report.broken()),
-        (0, 0),
-        "of {} messages",
-        report.sent()
-    );
-    Ok(())
+    f.assert_nothing_lost(live)
 });
 
 both_families!(a_tunnel_that_goes_down_moves_its_flows_only, |family| {

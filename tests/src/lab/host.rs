@@ -33,7 +33,7 @@ pub struct Host {
 
 impl Host {
     /// The host of namespace `netns` that keeps its files in `dir`.
-    pub(super) fn new(netns: String, dir: PathBuf) -> Self {
+    pub(crate) fn new(netns: String, dir: PathBuf) -> Self {
         Self { netns, dir }
     }
 
@@ -58,7 +58,7 @@ impl Host {
     }
 
     /// Makes the namespace and the directories.
-    pub(super) fn create(&self) -> Result<()> {
+    pub(crate) fn create(&self) -> Result<()> {
         std::fs::create_dir_all(self.wireguard_dir())
             .with_context(|| format!("{}: cannot be made", self.wireguard_dir().display()))?;
         run(Command::new("ip").args(["netns", "add", &self.netns]))

@@ -11,8 +11,10 @@
 //! Dropping the [`Lab`] removes it; what a killed owner left is removed by the
 //! next [`Lab::up`] of the same name.
 
+mod drops;
 mod host;
 mod process;
+mod sockets;
 mod state;
 mod steer;
 mod topology;
@@ -186,6 +188,14 @@ impl Lab {
         Ok(())
     }
 
+    /// Once a tunnel answers, userspace WireGuard has opened its sockets.
+    fn enlarge_buffers(&self) -> Result<()> {
+        for child in &self.children {
+            sockets::enlarge(child.id()).context("userspace WireGuard: sockets")?;
+        }
+        Ok(())
+    }
+
     fn cables(&self) -> Result<()> {
         let tunnels = self.options.tunnels;
         let netns = HOSTS.map(|host| state::netns_name(&self.name, host));
@@ -238,7 +248,8 @@ impl Lab {
         let what = format!("tunnel {}: handshake", tunnel_name(k));
         wait::until(&what, Duration::from_secs(15), || {
             Ok(self.gateway(Side::A).reaches(far)?.then_some(()))
-        })
+        })?;
+        self.enlarge_buffers()
     }
 }
 
