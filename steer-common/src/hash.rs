@@ -8,7 +8,7 @@
 
 use crate::abi::{BUCKETS, FlowKey};
 
-/// Odd multiplier from the SplitMix64 generator (Steele, Lea, Flood 2014).
+/// Odd multiplier from the `SplitMix64` generator (Steele, Lea, Flood 2014).
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[inline(always)]

@@ -15,6 +15,7 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
 
 impl Endpoint {
     /// The other one.
+    #[must_use]
     #[inline(always)]
     pub const fn other(self) -> Self {
         match self {

@@ -10,6 +10,10 @@
     clippy::inline_always,
     reason = "the packet path is one function for the verifier"
 )]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "what is cast was masked, or is bounded by a table or a packet; checks cost instructions"
+)]
 
 pub mod abi;
 pub mod buckets;

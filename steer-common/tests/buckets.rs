@@ -6,6 +6,8 @@ use steer_common::{
     hash::finish,
 };
 
+const BUCKETS_F64: f64 = 65_537.0;
+
 type Table = Box<[TunnelId; BUCKETS]>;
 
 fn table(members: &[(TunnelId, u32)]) -> Table {
@@ -13,13 +15,13 @@ fn table(members: &[(TunnelId, u32)]) -> Table {
         .iter()
         .map(|&(id, weight)| Member { id, weight })
         .collect();
-    let mut buckets = Box::new([0; BUCKETS]);
+    let mut buckets: Table = vec![0; BUCKETS].try_into().expect("as many as asked for");
     fill(&mut buckets, &members);
     buckets
 }
 
-fn size(table: &Table, id: TunnelId) -> usize {
-    table.iter().filter(|&&bucket| bucket == id).count()
+fn size(table: &Table, id: TunnelId) -> u32 {
+    table.iter().map(|&bucket| u32::from(bucket == id)).sum()
 }
 
 /// Every tunnel has its exact share, rounded down or up.
@@ -28,11 +30,10 @@ fn assert_shares(members: &[(TunnelId, u32)]) {
     let total: u64 = members.iter().map(|&(_, weight)| u64::from(weight)).sum();
     for &(id, weight) in members {
         let exact = BUCKETS as u64 * u64::from(weight);
-        let size = size(&table, id) as u64;
+        let size = u64::from(size(&table, id));
         assert!(
             size == exact / total || size == exact.div_ceil(total),
-            "{members:?}: tunnel {id} has {size} buckets of {}",
-            exact as f64 / total as f64
+            "{members:?}: tunnel {id} has {size} buckets of {exact}/{total}"
         );
     }
 }
@@ -62,9 +63,9 @@ fn shares_are_exact() {
 #[test]
 fn share_error_of_a_full_group_is_below_one_percent() {
     let table = table(&(0..64).map(|id| (id, 1)).collect::<Vec<_>>());
-    let fair = BUCKETS as f64 / 64.0;
+    let fair = BUCKETS_F64 / 64.0;
     for id in 0..64 {
-        let error = (size(&table, id) as f64 - fair).abs() / fair;
+        let error = (f64::from(size(&table, id)) - fair).abs() / fair;
         assert!(error < 0.01, "tunnel {id}: {error}");
     }
 }
@@ -123,9 +124,13 @@ const GOLDEN: [u64; 3] = [
 ];
 
 /// Buckets that change hands, and the least that must.
-fn change(before: &[(TunnelId, u32)], after: &[(TunnelId, u32)]) -> (usize, usize) {
+fn change(before: &[(TunnelId, u32)], after: &[(TunnelId, u32)]) -> (u32, u32) {
     let (old, new) = (table(before), table(after));
-    let changed = old.iter().zip(new.iter()).filter(|(a, b)| a != b).count();
+    let changed = old
+        .iter()
+        .zip(new.iter())
+        .map(|(a, b)| u32::from(a != b))
+        .sum();
     let least = (0..=254)
         .map(|id| size(&new, id).saturating_sub(size(&old, id)))
         .sum();
@@ -139,7 +144,7 @@ fn equal(count: TunnelId) -> Vec<(TunnelId, u32)> {
 /// How many buckets change beyond what must, in percent of the table.
 fn excess(name: &str, before: &[(TunnelId, u32)], after: &[(TunnelId, u32)]) -> f64 {
     let (changed, least) = change(before, after);
-    let excess = (changed - least) as f64 * 100.0 / BUCKETS as f64;
+    let excess = f64::from(changed - least) * 100.0 / BUCKETS_F64;
     println!("{name}: {changed} buckets change, at least {least} must: {excess:.1} % too many");
     excess
 }

@@ -114,7 +114,7 @@ fn flip(seed: &mut u64, key: &mut FlowKey, bit: usize) {
     }
 }
 
-/// SplitMix64, so that the samples are the same on every machine.
+/// `SplitMix64`, so that the samples are the same on every machine.
 struct Random(u64);
 
 impl Random {
@@ -140,8 +140,8 @@ fn avalanche() {
         for sample in 0..SAMPLES {
             // Real keys differ in few places: a sequential port, an address from a small network.
             let mut key = tcp_v4(1_024 + u16::try_from(sample).unwrap_or(0));
-            key.low_addr[15] = random.next() as u8;
-            key.high_addr[14] = random.next() as u8;
+            key.low_addr[15] = random.next().to_le_bytes()[0];
+            key.high_addr[14] = random.next().to_le_bytes()[0];
             let mut seed = SEED;
             let before = flow_hash(seed, &key);
             flip(&mut seed, &mut key, bit);
@@ -159,22 +159,22 @@ fn avalanche() {
     println!("avalanche: worst bias {worst:.4} over {INPUT_BITS} input bits");
 }
 
-/// Chi-square over the buckets, grouped in 257 bins of 255 buckets and a remainder, as a number of standard deviations.
+/// Chi-square over the buckets in 256 groups of 256 (one of 257), as a number of standard deviations.
 fn deviation(keys: impl Iterator<Item = FlowKey>) -> f64 {
-    const BINS: usize = 256;
-    let mut counts = [0_u32; BINS];
+    const BINS: u16 = 256;
+    let mut counts = [0_u32; BINS as usize];
     let mut total = 0;
     for key in keys {
         let bucket = bucket_of(flow_hash(SEED, &key)) as usize;
-        counts[bucket * BINS / BUCKETS] += 1;
+        counts[bucket * usize::from(BINS) / BUCKETS] += 1;
         total += 1;
     }
-    let expected = f64::from(total) / BINS as f64;
+    let expected = f64::from(total) / f64::from(BINS);
     let chi_square: f64 = counts
         .iter()
         .map(|&count| (f64::from(count) - expected).powi(2) / expected)
         .sum();
-    let freedom = (BINS - 1) as f64;
+    let freedom = f64::from(BINS - 1);
     (chi_square - freedom) / (2.0 * freedom).sqrt()
 }
 
