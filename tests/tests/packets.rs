@@ -99,8 +99,8 @@ fn check(world: &World, row: &Row, bytes: &[u8]) -> Result<(), String> {
         }
         Expect::Learn(flow) => {
             learned(&tables, bytes, 1);
-            let parsed = parsed(steer_common::parse::Layer::Network, bytes)
-                .map_err(|reason| reason.name())?;
+            let parsed =
+                parsed(steer_common::parse::Layer::Network, bytes).map_err(PassReason::name)?;
             check_key(row, &parsed, flow)?;
             let entry = tables.entry(&parsed.key).ok_or("nothing learned")?;
             expect_eq("tunnel", &entry.tunnel, &1)?;

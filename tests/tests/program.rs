@@ -46,6 +46,8 @@ fn every_row() {
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
+const PACKETS: usize = 20_000;
+
 /// The seed of the random packets: fixed, so that a run can be repeated, or given.
 fn seed() -> u64 {
     env::var("STEER_SEED")
@@ -57,7 +59,6 @@ fn seed() -> u64 {
 #[test]
 fn random_packets() {
     needs_root!("random_packets");
-    const PACKETS: usize = 20_000;
     let seed = seed();
     println!("STEER_SEED={seed}");
     let mut random = Random::new(seed);

@@ -189,7 +189,7 @@ fn bend(random: &mut Random, row: &mut Row) {
         15 => row.padding = random.small(60),
         _ => {
             let odd: [IpAddr; 6] = [
-                Ipv4Addr::new(127, 0, 0, 1).into(),
+                Ipv4Addr::LOCALHOST.into(),
                 Ipv4Addr::new(169, 254, 3, 4).into(),
                 Ipv4Addr::BROADCAST.into(),
                 Ipv6Addr::LOCALHOST.into(),

@@ -1,6 +1,10 @@
 //! The gateway that the packets meet, the same on the host and in the kernel.
 
-use std::net::Ipv6Addr;
+use std::{
+    collections::BTreeMap,
+    net::Ipv6Addr,
+    sync::{Mutex, PoisonError},
+};
 
 use steer_common::{
     abi::{ABI_VERSION, Admin, BUCKETS, GroupId, Health, NO_TUNNEL, Settings, Tunnel, TunnelId},
@@ -36,13 +40,25 @@ pub struct World {
     pub tables: Vec<(GroupId, Buckets)>,
 }
 
-/// The table of members given as id and weight.
+/// The table of members given as id and weight; each is filled once.
 pub fn table(members: &[(TunnelId, u32)]) -> Buckets {
+    static FILLED: Mutex<BTreeMap<Vec<(TunnelId, u32)>, Buckets>> = Mutex::new(BTreeMap::new());
+    FILLED
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(members.to_vec())
+        .or_insert_with(|| filled(members))
+        .clone()
+}
+
+fn filled(members: &[(TunnelId, u32)]) -> Buckets {
     let members: Vec<_> = members
         .iter()
         .map(|&(id, weight)| Member { id, weight })
         .collect();
-    let mut buckets = Box::new([NO_TUNNEL; BUCKETS]);
+    let mut buckets: Buckets = vec![NO_TUNNEL; BUCKETS]
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("as many as asked for"));
     buckets::fill(&mut buckets, &members);
     buckets
 }

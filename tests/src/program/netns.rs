@@ -22,8 +22,7 @@ pub struct Devices {
 /// MTU, nothing more.
 pub fn enter() -> Result<Devices> {
     unshare(CloneFlags::CLONE_NEWNET).context("new network namespace")?;
-    let [a, b, c, d, e, f] = LAN_MAC;
-    let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+    let mac = LAN_MAC.map(|byte| format!("{byte:02x}")).join(":");
     ip(&["tuntap", "add", "lan0", "mode", "tap"])?;
     ip(&["link", "set", "lan0", "address", &mac, "up"])?;
     let mut tunnels = [0; DEVICES.len()];

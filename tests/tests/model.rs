@@ -1,0 +1,382 @@
+//! The decision against a small reference model, and its promises one by one.
+
+#[path = "model/reference.rs"]
+mod reference;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use reference::{By, Packet, Reference, State, name};
+use steer_common::{
+    abi::{Admin, FlowKey, Health, Origin, PassReason, Placer, Tunnel, TunnelId},
+    decide::Verdict,
+    parse,
+};
+use steer_tests::packets::{
+    build,
+    host::{self, HostTables},
+    row::{Layer, Protocol, Row},
+    world::{World, table, tunnel},
+};
+
+const DEVICES: [u32; 5] = [11, 12, 13, 14, 15];
+/// Tunnels of the model: those of group 0.
+const TUNNELS: [TunnelId; 4] = [0, 1, 2, 3];
+const SECOND_NS: u64 = 1_000_000_000;
+const START_SECS: u64 = 1_000;
+
+/// The decision and the model, side by side.
+struct Both {
+    tables: HostTables,
+    model: Reference,
+}
+
+/// One packet of flow number `flow`, in one of its directions.
+fn packet(layer: Layer, flow: u16, flags: &str) -> (Vec<u8>, Packet) {
+    let toml = "name = ''\nexpect = 'ignore'";
+    let mut row: Row = toml::from_str(toml).expect("a row of defaults");
+    // Flows of three kinds.
+    let tcp = !flow.is_multiple_of(3);
+    row.protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
+    row.ip = if flow.is_multiple_of(2) { 4 } else { 6 };
+    row.layer = layer;
+    row.src_port = 1_000 + flow;
+    row.dst_port = 443;
+    row.flags = flags.into();
+    let layer = match layer {
+        Layer::Ethernet => parse::Layer::Ethernet,
+        Layer::Network => {
+            (row.src_port, row.dst_port) = (row.dst_port, row.src_port);
+            parse::Layer::Network
+        }
+    };
+    let bytes = build::packet(&row);
+    let parsed = host::parsed(layer, &bytes).expect("an ordinary packet");
+    let packet = Packet {
+        key: parsed.key,
+        tcp,
+        opens: tcp && flags == "S",
+        closes: tcp && (flags.contains('F') || flags.contains('R')),
+    };
+    (bytes, packet)
+}
+
+impl Both {
+    fn new(room: usize) -> Self {
+        let mut world = World::new(DEVICES);
+        // All tunnels of the model serve group 0.
+        let weights = [(0, 1), (1, 1), (2, 1), (3, 1)];
+        world.tables = vec![(0, table(&weights))];
+        let seed = world.settings.seed;
+        let mut both = Self {
+            tables: HostTables::new(&world, room),
+            model: Reference {
+                now_secs: START_SECS,
+                tunnels: TUNNELS.map(|id| (id, State::Good)).into(),
+                table: table(&weights),
+                seed,
+                room,
+                flows: BTreeMap::default(),
+                full: 0,
+            },
+        };
+        for id in TUNNELS {
+            both.set(id, State::Good);
+        }
+        both
+    }
+
+    fn set(&mut self, id: TunnelId, state: State) {
+        let number = usize::from(id);
+        let ifindex = DEVICES[number];
+        let element: Tunnel = match state {
+            State::Good | State::Gone => tunnel(ifindex, Admin::Active, Health::Degraded),
+            State::Draining => tunnel(ifindex, Admin::Drain, Health::Up),
+            State::Out => tunnel(ifindex, Admin::Disabled, Health::Up),
+            State::Down => tunnel(ifindex, Admin::Active, Health::Down),
+        };
+        self.tables.tunnels[number] = Some(element);
+        if state == State::Gone {
+            self.tables.devices.remove(&ifindex);
+        } else {
+            self.tables.devices.insert(ifindex, 1_420);
+        }
+        self.model.tunnels.insert(id, state);
+    }
+
+    fn weigh(&mut self, weights: [u32; 4]) {
+        let members: Vec<_> = TUNNELS.into_iter().zip(weights).collect();
+        self.tables.tables.insert(0, table(&members));
+        self.model.table = table(&members);
+    }
+
+    fn wait(&mut self, secs: u64) {
+        self.model.now_secs += secs;
+    }
+
+    /// A packet from the LAN, checked against the model: the tunnel it takes.
+    fn lan(&mut self, flow: u16, flags: &str) -> Option<TunnelId> {
+        self.tables.now_ns = self.model.now_secs * SECOND_NS;
+        let (bytes, packet) = packet(Layer::Ethernet, flow, flags);
+        let expected = self.model.lan(&packet);
+        let found = match host::ingress(&self.tables, &bytes).verdict {
+            Verdict::Redirect(exit) => {
+                assert_eq!(exit.ifindex, DEVICES[usize::from(exit.tunnel)]);
+                Some(exit.tunnel)
+            }
+            Verdict::Pass(reason) => {
+                assert_eq!(reason, PassReason::NoTunnel);
+                None
+            }
+        };
+        assert_eq!(
+            found, expected,
+            "{flags} packet of flow {flow} from the LAN"
+        );
+        self.check(&packet.key);
+        found
+    }
+
+    /// A packet out of a tunnel, checked against the model.
+    fn remote(&mut self, flow: u16, flags: &str, id: TunnelId) {
+        self.tables.now_ns = self.model.now_secs * SECOND_NS;
+        let (bytes, packet) = packet(Layer::Network, flow, flags);
+        self.model.remote(&packet, id);
+        host::learned(&self.tables, &bytes, id);
+        self.check(&packet.key);
+    }
+
+    fn check(&self, key: &FlowKey) {
+        let entry = self.tables.entry(key);
+        let flow = self.model.flows.get(&name(key));
+        assert_eq!(entry.is_some(), flow.is_some());
+        if let (Some(entry), Some(flow)) = (entry, flow) {
+            assert_eq!(entry.tunnel, u32::from(flow.tunnel));
+            let by = match entry.origin {
+                Origin::Hashed => By::Hash,
+                Origin::Learned => By::Learning,
+                Origin::Moved => By::Moving,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(by, flow.by);
+            assert_eq!(entry.placer == Placer::Far, flow.far_leads);
+        }
+        let full: u64 = TUNNELS
+            .iter()
+            .map(|&id| self.tables.tunnel_counters(id).table_full)
+            .sum();
+        assert_eq!(full, self.model.full);
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Lan(u16, &'static str),
+    Remote(u16, &'static str, TunnelId),
+    Set(TunnelId, State),
+    Weigh([u32; 4]),
+    Wait(u64),
+    Epoch,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let flow = 0..12_u16;
+    let flags = prop::sample::select(vec!["S", "A", "A", "A", "FA", "R"]);
+    let id = prop::sample::select(TUNNELS.to_vec());
+    let state = prop::sample::select(vec![
+        State::Good,
+        State::Good,
+        State::Draining,
+        State::Out,
+        State::Down,
+        State::Gone,
+    ]);
+    let secs = prop::sample::select(vec![1, 29, 30, 31, 299, 301, 7_439, 7_441]);
+    let weight = || prop::sample::select(vec![0_u32, 1, 1, 5]);
+    prop_oneof![
+        10 => (flow.clone(), flags.clone()).prop_map(|(flow, flags)| Event::Lan(flow, flags)),
+        6 => (flow, flags, id.clone()).prop_map(|(flow, flags, id)| Event::Remote(flow, flags, id)),
+        4 => (id, state).prop_map(|(id, state)| Event::Set(id, state)),
+        1 => [weight(), weight(), weight(), weight()].prop_map(Event::Weigh),
+        3 => secs.prop_map(Event::Wait),
+        1 => Just(Event::Epoch),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn decides_like_the_model(
+        room in prop::sample::select(vec![3_usize, 100]),
+        events in prop::collection::vec(event(), 1..120),
+    ) {
+        let mut both = Both::new(room);
+        for event in events {
+            match event {
+                Event::Lan(flow, flags) => {
+                    both.lan(flow, flags);
+                }
+                Event::Remote(flow, flags, id) => both.remote(flow, flags, id),
+                Event::Set(id, state) => both.set(id, state),
+                Event::Weigh(weights) => both.weigh(weights),
+                Event::Wait(secs) => both.wait(secs),
+                Event::Epoch => both.tables.settings.epoch += 1,
+            }
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_parsed_without_a_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        start in prop::sample::select(vec![&[][..], &[0x45, 0, 0, 60], &[0x60, 0, 0, 0]]),
+    ) {
+        let mut bytes = bytes;
+        let replaced = start.len().min(bytes.len());
+        bytes[..replaced].copy_from_slice(&start[..replaced]);
+        let _ = host::parsed(parse::Layer::Network, &bytes);
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        frame.extend([0x08, 0x00]);
+        frame.extend(&bytes);
+        let _ = host::parsed(parse::Layer::Ethernet, &frame);
+        frame[12..14].copy_from_slice(&[0x86, 0xdd]);
+        let _ = host::parsed(parse::Layer::Ethernet, &frame);
+        let _ = host::parsed(parse::Layer::Ethernet, &bytes);
+    }
+
+    #[test]
+    fn both_directions_have_one_key(flow in 0..u16::MAX - 1_000) {
+        let (_, there) = packet(Layer::Ethernet, flow, "A");
+        let (_, back) = packet(Layer::Network, flow, "A");
+        prop_assert_eq!(there.key, back.key);
+    }
+}
+
+/// Flows over tunnels, one packet each: which took which.
+fn round(both: &mut Both, flows: u16) -> Vec<Option<TunnelId>> {
+    (0..flows).map(|flow| both.lan(flow, "A")).collect()
+}
+
+#[test]
+fn weights_move_no_live_flow() {
+    let mut both = Both::new(1_000);
+    let before = round(&mut both, 500);
+    for weights in [[3, 1, 1, 1], [0, 0, 0, 1], [1, 65_535, 0, 0]] {
+        both.weigh(weights);
+        assert_eq!(round(&mut both, 500), before);
+    }
+}
+
+#[test]
+fn only_the_flows_of_a_lost_tunnel_move_and_none_returns() {
+    for state in [State::Down, State::Out, State::Gone] {
+        let mut both = Both::new(1_000);
+        let before = round(&mut both, 500);
+        both.set(2, state);
+        let after = round(&mut both, 500);
+        for (old, new) in before.iter().zip(&after) {
+            assert_eq!(*old == Some(2), old != new);
+            assert_ne!(*new, Some(2));
+        }
+        both.set(2, State::Good);
+        assert_eq!(round(&mut both, 500), after);
+        let new = (500..700)
+            .filter(|&flow| both.lan(flow, "S") == Some(2))
+            .count();
+        assert!(new > 20, "new flows use it at once: {new} of 200");
+    }
+}
+
+#[test]
+fn a_draining_tunnel_keeps_its_flows_and_gets_no_new_ones() {
+    let mut both = Both::new(1_000);
+    let before = round(&mut both, 300);
+    both.set(1, State::Draining);
+    assert_eq!(round(&mut both, 300), before);
+    assert!((300..600).all(|flow| both.lan(flow, "S") != Some(1)));
+}
+
+#[test]
+fn flows_stay_while_every_tunnel_is_down() {
+    let mut both = Both::new(1_000);
+    let before = round(&mut both, 100);
+    for id in TUNNELS {
+        both.set(id, State::Down);
+    }
+    assert_eq!(round(&mut both, 100), before);
+    assert_eq!(both.lan(500, "S"), None, "a new one has nowhere to go");
+    both.set(3, State::Good);
+    assert!(round(&mut both, 100).iter().all(|&id| id == Some(3)));
+}
+
+#[test]
+fn a_learned_flow_follows_and_a_placed_one_does_not() {
+    let mut both = Both::new(100);
+    both.remote(4, "S", 3);
+    assert_eq!(both.lan(4, "A"), Some(3));
+    both.remote(4, "A", 1);
+    assert_eq!(both.lan(4, "A"), Some(1));
+    let ours = both.lan(5, "S").expect("a tunnel");
+    both.remote(5, "A", (ours + 1) % 4);
+    assert_eq!(both.lan(5, "A"), Some(ours));
+}
+
+#[test]
+fn idle_flows_are_forgotten_after_their_protocols_time() {
+    // Flow 1 is TCP, flow 3 is UDP. Where the hash puts them shows whether they were placed anew.
+    let cases = [(1, "A", 7_440), (1, "FA", 30), (1, "R", 30), (3, "A", 300)];
+    for (flow, flags, limit) in cases {
+        let mut both = Both::new(100);
+        let first = both.lan(flow, flags).expect("a tunnel");
+        let mut weights = [1; 4];
+        weights[usize::from(first)] = 0;
+        both.weigh(weights);
+        both.wait(limit);
+        assert_eq!(both.lan(flow, "A"), Some(first), "{flags}: at {limit} s");
+        both.wait(limit + 1);
+        assert_ne!(both.lan(flow, "A"), Some(first), "{flags}: after {limit} s");
+    }
+}
+
+#[test]
+fn a_connection_that_opens_anew_after_its_end_is_placed_anew() {
+    let mut both = Both::new(100);
+    let first = both.lan(1, "S").expect("a tunnel");
+    let mut weights = [1; 4];
+    weights[usize::from(first)] = 0;
+    both.weigh(weights);
+    assert_eq!(both.lan(1, "S"), Some(first), "a SYN sent again");
+    both.lan(1, "FA");
+    assert_eq!(both.lan(1, "A"), Some(first), "the last ACK");
+    assert_ne!(both.lan(1, "S"), Some(first));
+}
+
+#[test]
+fn a_full_table_falls_back_to_the_hash_and_says_so() {
+    let mut both = Both::new(10);
+    let before = round(&mut both, 50);
+    assert!(before.iter().all(Option::is_some));
+    assert_eq!(both.tables.flow_count(), 10);
+    assert_eq!(both.model.full, 40);
+    // Those with an entry keep their tunnel, those without follow the table.
+    both.weigh([0, 0, 0, 1]);
+    let after = round(&mut both, 50);
+    assert_eq!(after[..10], before[..10]);
+    assert!(after[10..].iter().all(|&id| id == Some(3)));
+}
+
+#[test]
+fn two_gateways_place_alike() {
+    let (mut a, mut b) = (Both::new(10), Both::new(1_000));
+    for flow in 0..300 {
+        let there = a.lan(flow, "S");
+        // Gateway B sees the same flow from its own LAN: the source is the other endpoint.
+        let (bytes, _) = packet(Layer::Ethernet, flow, "S");
+        let key = host::parsed(parse::Layer::Ethernet, &bytes)
+            .expect("parsed")
+            .key;
+        let hash = steer_common::hash::flow_hash(b.tables.settings.seed, &key);
+        let bucket = steer_common::hash::bucket_of(hash) as usize;
+        assert_eq!(there, Some(b.model.table[bucket]));
+        assert_eq!(b.lan(flow, "S"), there);
+    }
+}
