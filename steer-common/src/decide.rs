@@ -107,22 +107,23 @@ fn choose<P: Packet, T: Tables>(
         note_sent(packet, tables, parsed, flow, now_ns);
         return Ok(exit);
     }
-    let picked = pick(tables, &parsed.key, parsed.l3_len_bytes, group);
-    let Some(flow) = live else {
-        return enter(packet, tables, parsed, found, group, picked?, now_ns);
-    };
-    let exit = match picked {
-        Ok(exit) => {
-            put_on(tables, flow, exit.tunnel);
-            flow.origin.set(Origin::Moved);
-            exit
-        }
+    let (exit, has_moved) = match pick(tables, &parsed.key, parsed.l3_len_bytes, group) {
+        Ok(exit) => (exit, true),
         // With every tunnel down the flow stays: its own may be the first to come back.
         Err(PassReason::NoTunnel) => {
-            stay(tables, parsed, flow, Tunnel::is_wanted)?.ok_or(PassReason::NoTunnel)?
+            let flow = live.ok_or(PassReason::NoTunnel)?;
+            let exit = stay(tables, parsed, flow, Tunnel::is_wanted)?;
+            (exit.ok_or(PassReason::NoTunnel)?, false)
         }
         Err(reason) => return Err(reason),
     };
+    let Some(flow) = live else {
+        return enter(packet, tables, parsed, found, group, exit, now_ns);
+    };
+    if has_moved {
+        put_on(tables, flow, exit.tunnel);
+        flow.origin.set(Origin::Moved);
+    }
     note_sent(packet, tables, parsed, flow, now_ns);
     Ok(exit)
 }

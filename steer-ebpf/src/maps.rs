@@ -5,7 +5,7 @@ use core::cell::Cell;
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
     btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
-    helpers::{bpf_check_mtu, bpf_ktime_get_coarse_ns},
+    helpers::{bpf_check_mtu, bpf_jiffies64, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
 use steer_common::{
@@ -41,6 +41,36 @@ static PASS_COUNTERS: PerCpuArray<PassCounters, 1> = PerCpuArray::new();
 #[btf_map(name = "hooks")]
 static HOOKS: HashMap<HookKey, Hook, DEVICES_MAX> = HashMap::new();
 
+/// What this CPU learned during this tick. Nobody else's business, so not pinned.
+#[btf_map(name = "tick_clock")]
+static TICK_CLOCK: PerCpuArray<TickClock, 1> = PerCpuArray::new();
+#[btf_map(name = "tick_devices")]
+static TICK_DEVICES: PerCpuArray<TickDevice, TICK_DEVICES_MAX> = PerCpuArray::new();
+
+const TICK_DEVICES_MAX: usize = 64;
+
+/// The coarse clock, which stands still during a tick: reading it costs more than this look.
+#[repr(C)]
+struct TickClock {
+    jiffies: u64,
+    now_ns: u64,
+}
+
+/// A device that existed during a tick, and its MTU then.
+#[repr(C)]
+struct TickDevice {
+    jiffies: u64,
+    ifindex: u32,
+    mtu_bytes: u32,
+}
+
+/// The tick that this is; the verifier makes a plain load of it.
+#[inline(always)]
+fn jiffies() -> u64 {
+    // SAFETY: takes no arguments.
+    unsafe { bpf_jiffies64() }
+}
+
 /// The maps during one packet.
 pub(crate) struct Maps {
     settings: &'static Settings,
@@ -55,6 +85,22 @@ impl Maps {
             settings: SETTINGS.get(0)?,
             skb,
         })
+    }
+
+    /// Asks the kernel whether a length, or with a flag each segment, fits a device; and its MTU.
+    #[inline(always)]
+    fn ask_device(&self, ifindex: u32, length: u32, flags: u32) -> (Fit, u32) {
+        const GONE: i64 = -19;
+        let mut length = length;
+        // SAFETY: `length` is read and written as a `u32` during the call only.
+        let answer =
+            unsafe { bpf_check_mtu(self.skb.cast(), ifindex, &raw mut length, 0, flags.into()) };
+        let fit = match answer {
+            0 => Fit::Fits,
+            GONE => Fit::Gone,
+            _ => Fit::TooBig,
+        };
+        (fit, length)
     }
 
     /// Which tunnel a device is.
@@ -89,8 +135,18 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn now_ns(&self) -> u64 {
-        // SAFETY: takes no arguments.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        let Some(clock) = TICK_CLOCK.get_ptr_mut(0) else {
+            return 0;
+        };
+        // SAFETY: no other code runs on this CPU's copy at the same time.
+        let clock = unsafe { &mut *clock };
+        let jiffies = jiffies();
+        if clock.jiffies != jiffies {
+            clock.jiffies = jiffies;
+            // SAFETY: takes no arguments.
+            clock.now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        }
+        clock.now_ns
     }
 
     #[inline(always)]
@@ -142,22 +198,33 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn fit(&self, ifindex: u32, l3_len_bytes: u32) -> Fit {
-        const GONE: i64 = -19;
         // SAFETY: `skb` is the packet at hand.
-        let is_gso = unsafe { (*self.skb).gso_size } > 0;
-        // For merged segments the kernel measures each; a length of its own is not allowed then.
-        let (mut length, flags) = if is_gso {
-            (0, BPF_MTU_CHK_SEGS.into())
-        } else {
-            (l3_len_bytes, 0)
-        };
-        // SAFETY: `length` is read and written as a `u32` during the call only.
-        let answer = unsafe { bpf_check_mtu(self.skb.cast(), ifindex, &raw mut length, 0, flags) };
-        match answer {
-            0 => Fit::Fits,
-            GONE => Fit::Gone,
-            _ => Fit::TooBig,
+        if unsafe { (*self.skb).gso_size } > 0 {
+            // The kernel measures each segment; a length of its own is not allowed then.
+            return self.ask_device(ifindex, 0, BPF_MTU_CHK_SEGS).0;
         }
+        let Some(known) = TICK_DEVICES.get_ptr_mut(ifindex % TICK_DEVICES_MAX as u32) else {
+            return Fit::Gone;
+        };
+        // SAFETY: no other code runs on this CPU's copy at the same time.
+        let known = unsafe { &mut *known };
+        let jiffies = jiffies();
+        if known.jiffies == jiffies && known.ifindex == ifindex {
+            return if l3_len_bytes <= known.mtu_bytes {
+                Fit::Fits
+            } else {
+                Fit::TooBig
+            };
+        }
+        let (fit, mtu_bytes) = self.ask_device(ifindex, l3_len_bytes, 0);
+        if fit != Fit::Gone {
+            *known = TickDevice {
+                jiffies,
+                ifindex,
+                mtu_bytes,
+            };
+        }
+        fit
     }
 
     #[inline(always)]

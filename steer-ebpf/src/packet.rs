@@ -1,8 +1,8 @@
 //! A packet by direct access, and what forwarding changes in it.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_F_RECOMPUTE_CSUM},
-    helpers::{bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop},
+    bindings::__sk_buff,
+    helpers::{bpf_csum_update, bpf_skb_change_tail, bpf_skb_pull_data, bpf_skb_vlan_pop},
 };
 use bytemuck::AnyBitPattern;
 use steer_common::{
@@ -13,6 +13,8 @@ use steer_common::{
 
 /// Bytes that are made readable: enough for the headers of all but contrived packets.
 const HEADERS_BYTES: u32 = 192;
+/// Bits of every offset that an IP header can have.
+const L3_OFFSET_MASK: usize = L3_OFFSET_MAX.next_power_of_two() - 1;
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
 
@@ -91,11 +93,7 @@ impl Skb {
     /// the driver may have left in the skb stays right (`ip_decrease_ttl`).
     #[inline(always)]
     fn decrement_ttl(&self, l3_offset: usize, ttl: u8) -> Result<(), ()> {
-        let header = self.data + l3_offset;
-        // The verifier no longer knows what the parser found.
-        if l3_offset > L3_OFFSET_MAX || header + 20 > self.data_end {
-            return Err(());
-        }
+        let header = self.header(l3_offset, 20)?;
         // SAFETY: the header lies within the packet, checked just now.
         unsafe {
             *((header + 8) as *mut u8) = ttl - 1;
@@ -105,20 +103,31 @@ impl Skb {
         Ok(())
     }
 
-    /// No checksum in the header makes up for the change, so the skb's own must follow.
+    /// No checksum in the header makes up for the change, so the one of the whole packet that the
+    /// driver may have left in the skb must follow (`ip6_forward` gives it up instead).
     #[inline(always)]
     fn decrement_hop_limit(&self, l3_offset: usize, hop_limit: u8) -> Result<(), ()> {
-        let next = hop_limit - 1;
-        // SAFETY: `skb` is valid and `next` lives through the call.
-        done(unsafe {
-            bpf_skb_store_bytes(
-                self.skb,
-                l3_offset as u32 + 7,
-                (&raw const next).cast(),
-                1,
-                BPF_F_RECOMPUTE_CSUM.into(),
-            )
-        })
+        let header = self.header(l3_offset, 40)?;
+        // SAFETY: the header lies within the packet, checked just now.
+        unsafe { *((header + 7) as *mut u8) = hop_limit - 1 };
+        // One less in the low byte of a 16-bit word, in ones' complement.
+        let difference = !u32::from(1_u16.to_be());
+        // It refuses packets without such a checksum, which need nothing.
+        // SAFETY: `skb` is valid.
+        let _: i64 = unsafe { bpf_csum_update(self.skb, difference) };
+        Ok(())
+    }
+
+    /// Where the IP header is, if so many bytes of it can be written.
+    #[inline(always)]
+    fn header(&self, l3_offset: usize, bytes: usize) -> Result<usize, ()> {
+        // The verifier no longer knows what the parser found; the mask changes nothing.
+        let start = self.data + (l3_offset & L3_OFFSET_MASK);
+        if start + bytes > self.data_end {
+            Err(())
+        } else {
+            Ok(start)
+        }
     }
 
     #[inline(always)]
