@@ -16,14 +16,14 @@ use crate::{
 /// A thing to check: its name, and how.
 type Step = (&'static str, fn() -> Result<()>);
 
-/// In the order of what is found fastest. The check that generated files are
-/// up to date belongs here too, as soon as some are committed.
-const STEPS: [Step; 5] = [
+/// In the order of what is found fastest.
+const STEPS: [Step; 6] = [
     ("formatting", formatting),
     ("licences", licences::check),
     ("lints", lints),
     ("lints of the eBPF program", ebpf_lints),
     ("documentation", documentation),
+    ("generated files", generated_files),
 ];
 
 /// Makes every check, and names at the end those that failed.
@@ -60,6 +60,13 @@ fn documentation() -> Result<()> {
     run(repo::cargo()
         .args(["doc", "--locked", "--workspace", "--no-deps"])
         .env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// The manual page, completions and help texts are what the code makes of them.
+fn generated_files() -> Result<()> {
+    run(repo::cargo()
+        .args(["test", "--locked", "--quiet", "--package", "steer-user"])
+        .args(["--test", "generated"]))
 }
 
 /// The code that the host's lints do not see: what is compiled for BPF only.

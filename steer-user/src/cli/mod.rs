@@ -1,6 +1,7 @@
 //! The command line of `steerctl`.
 
 mod error;
+mod generate;
 mod values;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 pub use error::{Refusal, UsageError};
+pub use generate::{completions, manual};
 pub use values::{Hook, MAX_FLOWS_MAX, Placement};
 
 use crate::datapath::programs::AttachMode;
@@ -17,6 +19,8 @@ use crate::plan::{self, FlowEndpoint, IdleSpec, Request, TunnelSpec, WeightSpec}
 
 /// Where the maps and links are pinned without `--pin-dir`.
 pub const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/steer";
+/// Heading of the options that every verb takes.
+const EVERY_VERB: &str = "Options of every verb";
 
 /// Steers every flow onto one of several WireGuard tunnels, spread by weight,
 /// and keeps it there.
@@ -29,17 +33,25 @@ pub const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/steer";
 )]
 pub struct Cli {
     /// Print JSON instead of tables.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERY_VERB)]
     pub json: bool,
     /// Work in this named network namespace (see ip-netns(8)).
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = EVERY_VERB)]
     pub netns: Option<String>,
     /// Directory of the pinned maps; a bpffs is mounted there if there is none.
     /// Two gateways on one machine use two directories.
-    #[arg(long, global = true, value_name = "DIR", env = "STEER_PIN_DIR", default_value = PIN_DIR_DEFAULT)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "STEER_PIN_DIR",
+        hide_env_values = true,
+        default_value = PIN_DIR_DEFAULT,
+        help_heading = EVERY_VERB
+    )]
     pub pin_dir: PathBuf,
     /// Say more on stderr; twice for details of every step.
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = EVERY_VERB)]
     pub verbose: u8,
     /// What to do.
     #[command(subcommand)]
@@ -95,7 +107,7 @@ pub struct RunArgs {
 /// What to steer: arguments of `run` and `attach`.
 #[derive(Clone, Debug, Args)]
 pub struct SteerArgs {
-    /// LAN device whose incoming packets are steered; may be repeated.
+    /// LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already.
     #[arg(long, value_name = "IF", value_parser = plan::device_name)]
     pub iface: Vec<String>,
     /// Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices.
@@ -281,36 +293,6 @@ fn check_flow(flow: &ExplainArgs) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-/// The completion script for a shell.
-pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::definition(), "steerctl", &mut script);
-    script
-}
-
-/// The manual page: all verbs in one page, as steerctl(8).
-pub fn manual() -> std::io::Result<Vec<u8>> {
-    let mut page = Vec::new();
-    let mut command = Cli::definition();
-    command.build();
-    let man = clap_mangen::Man::new(command.clone()).section("8");
-    man.render_title(&mut page)?;
-    man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
-    man.render_description_section(&mut page)?;
-    man.render_options_section(&mut page)?;
-    for verb in command.get_subcommands() {
-        let verb_man = clap_mangen::Man::new(verb.clone());
-        page.extend_from_slice(format!(".SH \"steerctl {}\"\n", verb.get_name()).as_bytes());
-        verb_man.render_synopsis_section(&mut page)?;
-        verb_man.render_description_section(&mut page)?;
-        verb_man.render_options_section(&mut page)?;
-    }
-    man.render_extra_section(&mut page)?;
-    man.render_version_section(&mut page)?;
-    Ok(page)
 }
 
 #[cfg(test)]

@@ -1,0 +1,135 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_steerctl_global_optspecs
+    string join \n json netns= pin-dir= v/verbose h/help V/version
+end
+
+function __fish_steerctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_steerctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_steerctl_using_subcommand
+    set -l cmd (__fish_steerctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c steerctl -n "__fish_steerctl_needs_command" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_needs_command" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_needs_command" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_needs_command" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_needs_command" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_needs_command" -s V -l version -d 'Print version'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "run" -d 'Steer, and stay in the foreground to follow the devices'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "attach" -d 'Steer, and return; packets are steered until detach'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "detach" -d 'Remove everything that steer put on this machine, and nothing else'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "status" -d 'Show groups, tunnels, hooks and counters'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "weights" -d 'Show or change the weights of tunnels; live flows stay where they are'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "disable" -d 'Take a tunnel out of use: its flows leave at their next packet'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "enable" -d 'Give a tunnel new flows again; live flows stay where they are'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "flows" -d 'List live flows'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "explain" -d 'Tell which tunnel a flow uses or would use, and why; creates nothing'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l iface -d 'LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l group -d 'Group of tunnels to make or change' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l hook -d 'Where to steer: auto, or ingress of the LAN devices' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l placement -d 'How a new flow gets its tunnel: hash' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l seed -d 'Seed of the flow hash, decimal or 0x…; random and kept if not given' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l max-flows -d 'Size of the flow table; 2 % of the memory if not given, 65536 to 1048576 entries' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l idle -d 'Forget a flow after this time without a packet: 30m, or tcp=2h,udp=5m (tcp, closing, udp, other)' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l attach -d 'How programs are attached: tcx (kernel 6.6), clsact, or what the kernel has' -r -f -a "auto\t'TCX where the kernel has it, else clsact'
+tcx\t'TCX or an error'
+clsact\t'clsact'"
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l dry-run -d 'Check everything and say what would be done, but do nothing'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l keep -d 'Leave program and maps in place at the end, so that packets are steered on'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l iface -d 'LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l group -d 'Group of tunnels to make or change' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l hook -d 'Where to steer: auto, or ingress of the LAN devices' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l placement -d 'How a new flow gets its tunnel: hash' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l seed -d 'Seed of the flow hash, decimal or 0x…; random and kept if not given' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l max-flows -d 'Size of the flow table; 2 % of the memory if not given, 65536 to 1048576 entries' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l idle -d 'Forget a flow after this time without a packet: 30m, or tcp=2h,udp=5m (tcp, closing, udp, other)' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l attach -d 'How programs are attached: tcx (kernel 6.6), clsact, or what the kernel has' -r -f -a "auto\t'TCX where the kernel has it, else clsact'
+tcx\t'TCX or an error'
+clsact\t'clsact'"
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l dry-run -d 'Check everything and say what would be done, but do nothing'
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -l dry-run -d 'Say what would be removed, but remove nothing'
+complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand status" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand status" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand status" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand status" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l group -d 'Group of the tunnels; needed only to show one of several' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l dry-run -d 'Show the change, but do not make it'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -l dry-run -d 'Show the change, but do not make it'
+complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand enable" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand enable" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand enable" -l dry-run -d 'Show the change, but do not make it'
+complete -c steerctl -n "__fish_steerctl_using_subcommand enable" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand enable" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand enable" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l tunnel -d 'Only flows on this tunnel' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l top -d 'Only the first N of them' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l sort -d 'What comes first: most bytes, longest idle, or oldest' -r -f -a "bytes\t'Most bytes of both directions first'
+idle\t'Longest without a packet first'
+age\t'Oldest first'"
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand man" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand man" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand man" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand man" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand man" -s h -l help -d 'Print help'
