@@ -55,7 +55,7 @@ enum Task {
     },
     /// Set up, and run every tier of tests that this machine can run.
     Test(test::TestArgs),
-    /// Formatting, licences, lints of host and eBPF code, documentation.
+    /// Formatting, licences, lints of host and eBPF code, documentation, generated files.
     Check,
     /// The benchmarks, as ratios.
     Bench {
