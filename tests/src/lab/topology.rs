@@ -17,6 +17,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// MTU of the tunnels, as `wg-quick` sets it over a 1,500-byte underlay.
 pub const TUNNEL_MTU: u32 = 1420;
 
+/// Packets that wait for WireGuard; TUN's own default of 500 is a tenth of a second here.
+const TUNNEL_QUEUE: u32 = 10_000;
+
 /// IPv4 or IPv6, for everything inside the tunnels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -214,7 +217,8 @@ pub(super) fn tunnel(side: Side, k: usize) -> Vec<String> {
             "addr add {}/64 dev {device} nodad",
             tunnel_address(side, k, Family::V6)
         ),
-        format!("link set {device} mtu {TUNNEL_MTU} up"),
+        // The long queue is for a userspace WireGuard that waits for the processor.
+        format!("link set {device} mtu {TUNNEL_MTU} txqueuelen {TUNNEL_QUEUE} up"),
     ]
 }
 
