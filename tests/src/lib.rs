@@ -3,4 +3,5 @@
 pub mod lab;
 pub mod packets;
 pub mod program;
+pub mod steerctl;
 pub mod traffic;

@@ -69,7 +69,10 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
             Tier::Host => host(&args.harness)?,
             Tier::Program => vec![privileged("program", &[], &args.harness)?],
             // Labs share the machine's two or more cores and its clock.
-            _ => vec![privileged("lab", &["--test-threads=1"], &args.harness)?],
+            _ => vec![
+                privileged("steerctl", &["--test-threads=1"], &args.harness)?,
+                privileged("lab", &["--test-threads=1"], &args.harness)?,
+            ],
         });
     }
     let no_skip = args.no_skip || env::var_os("CI").is_some_and(|ci| ci == "true");

@@ -1,0 +1,222 @@
+//! The gateway: a namespace with a LAN device and tunnels, and a client behind it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use nix::mount::{MntFlags, umount2};
+use serde_json::Value;
+
+use super::{Outcome, Running, traces};
+use crate::lab::{Host, steerctl_path};
+
+/// Parent of all these gateways' directories.
+const ROOT: &str = "/run/steer-cli";
+
+/// MAC address of the LAN device.
+const LAN_MAC: &str = "02:00:0a:01:00:01";
+
+/// A gateway with `lan0` (10.1.0.1/24) and TUN devices `wg0` …, and a client 10.1.0.2.
+///
+/// Without a process that opens them, the TUN devices have no carrier and drop what they are
+/// given, after the packet path has counted it.
+#[derive(Debug)]
+pub struct Gateway {
+    dir: PathBuf,
+    host: Host,
+    client: Host,
+    steerctl: PathBuf,
+}
+
+impl Gateway {
+    /// Builds the gateway `name`, after removing what a killed test left of it.
+    pub fn up(name: &str, tunnels: usize) -> Result<Self> {
+        let dir = Path::new(ROOT).join(name);
+        let host = |part: &str| Host::new(format!("steer-cli-{name}-{part}"), dir.join(part));
+        let gateway = Self {
+            host: host("a"),
+            client: host("c"),
+            steerctl: steerctl_path()?,
+            dir,
+        };
+        gateway.remove();
+        gateway.host.create()?;
+        gateway.client.create()?;
+        gateway.ip(&["link", "set", "lo", "up"])?;
+        gateway.add_lan()?;
+        for k in 0..tunnels {
+            gateway.add_tunnel(&format!("wg{k}"))?;
+        }
+        Ok(gateway)
+    }
+
+    /// Makes `lan0` and the client at its other end.
+    pub fn add_lan(&self) -> Result<()> {
+        let client = self.client.netns();
+        self.ip(&[
+            "link", "add", "lan0", "address", LAN_MAC, "type", "veth", "peer", "name", "host0",
+            "netns", client,
+        ])?;
+        self.ip(&["addr", "add", "10.1.0.1/24", "dev", "lan0"])?;
+        self.ip(&["link", "set", "lan0", "up"])?;
+        self.client
+            .ip(&["addr", "add", "10.1.0.2/24", "dev", "host0"])?;
+        self.client.ip(&["link", "set", "host0", "up"])?;
+        self.client
+            .ip(&["route", "add", "default", "via", "10.1.0.1"])?;
+        // So that no packet waits for, or is lost to, address resolution.
+        self.client.ip(&[
+            "neigh",
+            "replace",
+            "10.1.0.1",
+            "lladdr",
+            LAN_MAC,
+            "dev",
+            "host0",
+            "nud",
+            "permanent",
+        ])
+    }
+
+    /// Makes a TUN device that is up.
+    pub fn add_tunnel(&self, name: &str) -> Result<()> {
+        self.ip(&["tuntap", "add", name, "mode", "tun"])?;
+        self.ip(&["link", "set", name, "mtu", "1420", "up"])
+    }
+
+    /// Directory of this gateway's files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The host that it is.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The client behind it.
+    pub fn client(&self) -> &Host {
+        &self.client
+    }
+
+    /// steer's pin directory, which is not there before steer is.
+    pub fn pin_dir(&self) -> PathBuf {
+        self.dir.join("pins")
+    }
+
+    /// A pin.
+    pub fn pin(&self, name: &str) -> PathBuf {
+        self.pin_dir().join(name)
+    }
+
+    /// Runs `ip` in the gateway's namespace.
+    pub fn ip(&self, args: &[&str]) -> Result<()> {
+        self.host.ip(args)
+    }
+
+    /// `steerctl` with this gateway's namespace, and its pin directory or another one.
+    pub fn command_at(&self, pin_dir: &Path) -> Command {
+        let mut command = Command::new(&self.steerctl);
+        command
+            .args(["--netns", self.host.netns()])
+            .arg("--pin-dir")
+            .arg(pin_dir)
+            .env_remove("RUST_LOG")
+            .env_remove("STEER_PIN_DIR");
+        command
+    }
+
+    /// `steerctl` with this gateway's namespace and pin directory.
+    pub fn command(&self) -> Command {
+        self.command_at(&self.pin_dir())
+    }
+
+    /// The program under test.
+    pub fn program(&self) -> &Path {
+        &self.steerctl
+    }
+
+    /// Runs `steerctl` to its end.
+    pub fn steerctl(&self, args: &[&str]) -> Result<Outcome> {
+        let output = self.command().args(args).output();
+        Ok(Outcome::new(&output.context("steerctl")?))
+    }
+
+    /// Runs `steerctl`, which must succeed, and gives its standard output.
+    pub fn done(&self, args: &[&str]) -> Result<String> {
+        let outcome = self.steerctl(args)?.done();
+        Ok(outcome.with_context(|| args.join(" "))?.stdout)
+    }
+
+    /// Runs a verb with `--json`.
+    pub fn json(&self, args: &[&str]) -> Result<Value> {
+        let outcome = self.command().args(args).arg("--json").output();
+        Outcome::new(&outcome.context("steerctl")?)
+            .done()
+            .with_context(|| args.join(" "))?
+            .json()
+    }
+
+    /// One tunnel of `status --json`.
+    pub fn tunnel(&self, name: &str) -> Result<Value> {
+        let status = self.json(&["status"])?;
+        let groups = status["groups"].as_array().context("no groups")?;
+        groups
+            .iter()
+            .flat_map(|group| group["tunnels"].as_array().into_iter().flatten())
+            .find(|tunnel| tunnel["name"] == name)
+            .cloned()
+            .with_context(|| format!("status: no tunnel {name}"))
+    }
+
+    /// `steerctl run ARGS`, ready.
+    pub fn run(&self, args: &[&str]) -> Result<Running> {
+        let mut command = self.command();
+        command.arg("run").args(args);
+        Running::ready(&mut command)
+    }
+
+    /// Everything that steer could have left here, in words.
+    pub fn traces(&self) -> Result<String> {
+        traces::of(&self.host, &self.dir)
+    }
+
+    /// Removes all of it; what is not there is no error.
+    fn remove(&self) {
+        for host in [&self.host, &self.client] {
+            if host.netns_path().exists() {
+                let deleted = Command::new("ip")
+                    .args(["netns", "del", host.netns()])
+                    .status();
+                drop(deleted);
+            }
+        }
+        for mount in traces::mounts_below(&self.dir).unwrap_or_default() {
+            let _ = umount2(&mount, MntFlags::MNT_DETACH);
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+        // Other gateways may live next to this one.
+        let _ = fs::remove_dir(ROOT);
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Why these tests cannot run here, if they cannot.
+pub fn missing() -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("needs root (network namespaces, eBPF)".into());
+    }
+    if !Path::new("/dev/net/tun").exists() {
+        return Some("needs TUN devices (/dev/net/tun)".into());
+    }
+    ["ip", "tc"]
+        .into_iter()
+        .find(|program| Command::new(program).arg("-V").output().is_err())
+        .map(|program| format!("needs {program} (package iproute2)"))
+}

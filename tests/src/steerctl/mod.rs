@@ -1,0 +1,16 @@
+//! `steerctl` from outside: a gateway with TUN devices for tunnels, small and
+//! quick to make, and what one sees of steer without asking steer.
+
+mod flood;
+mod gateway;
+mod outcome;
+mod reader;
+mod running;
+mod traces;
+
+pub use flood::{FAR, Flood, Sender};
+pub use gateway::{Gateway, missing};
+pub use outcome::{Outcome, Refusal};
+pub use reader::{Reader, Seen};
+pub use running::Running;
+pub use traces::{Link, links, tcx_programs};

@@ -1,0 +1,69 @@
+//! What a `steerctl` that has ended said.
+
+use std::process::Output;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+
+/// Exit status and output of one `steerctl`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit status; -1 after a signal.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// What a refused command says: the line, the hint, the exit status.
+#[derive(Debug, Clone, Copy)]
+pub struct Refusal<'a> {
+    /// 1 failed, 2 usage.
+    pub code: i32,
+    /// What follows `steerctl: `.
+    pub message: &'a str,
+    /// What follows `hint: `, when there is such a line.
+    pub hint: Option<&'a str>,
+}
+
+impl Outcome {
+    /// What a finished process said.
+    pub fn new(output: &Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Fails unless it did what it was told.
+    pub fn done(self) -> Result<Self> {
+        if self.code != 0 {
+            bail!("exit status {}: {}", self.code, self.stderr.trim_end());
+        }
+        Ok(self)
+    }
+
+    /// Its JSON.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.stdout).with_context(|| self.stdout.clone())
+    }
+
+    /// Fails unless it refused in exactly these words.
+    pub fn refused(&self, expected: &Refusal<'_>) -> Result<()> {
+        let mut stderr = format!("steerctl: {}\n", expected.message);
+        if let Some(hint) = expected.hint {
+            stderr += &format!("hint: {hint}\n");
+        }
+        let expected = Self {
+            code: expected.code,
+            stdout: String::new(),
+            stderr,
+        };
+        if *self != expected {
+            bail!("\nexpected {expected:#?}\n     got {self:#?}");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,138 @@
+//! The far side of a TUN device: takes what was steered into it.
+
+use std::collections::HashSet;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use anyhow::{Context as _, Result, bail};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::flood::Numbered;
+use crate::lab::Host;
+
+/// How long the thread may take to see that it is not wanted any more.
+const PATIENCE_MS: u16 = 20;
+
+/// What came out of a tunnel.
+#[derive(Debug, Default, Clone)]
+pub struct Seen {
+    /// Sending port and number of each datagram of a [`Flood`](super::Flood).
+    pub datagrams: HashSet<Numbered>,
+    /// Those that came more than once.
+    pub doubles: u64,
+}
+
+impl Seen {
+    /// The sending ports.
+    pub fn ports(&self) -> HashSet<u16> {
+        self.datagrams
+            .iter()
+            .map(|datagram| datagram.port)
+            .collect()
+    }
+}
+
+/// Reads a TUN device until dropped; the device has a carrier for as long.
+#[derive(Debug)]
+pub struct Reader {
+    seen: Arc<Mutex<Seen>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Opens the TUN device `name` of `host`.
+    pub fn open(host: &Host, name: &str) -> Result<Self> {
+        let file = host.within(|| open(name).with_context(|| format!("TUN device {name}")))?;
+        let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
+        let (of_thread, end) = (Arc::clone(&seen), Arc::clone(&stop));
+        let thread = thread::spawn(move || read(file, &of_thread, &end));
+        Ok(Self {
+            seen,
+            stop,
+            thread: Some(thread),
+        })
+    }
+
+    /// What came so far.
+    pub fn seen(&self) -> Seen {
+        lock(&self.seen).clone()
+    }
+
+    /// How many different datagrams came so far.
+    pub fn count(&self) -> usize {
+        lock(&self.seen).datagrams.len()
+    }
+
+    /// Forgets what came so far.
+    pub fn clear(&self) {
+        *lock(&self.seen) = Seen::default();
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its panic was printed already.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(mut file: File, seen: &Mutex<Seen>, stop: &AtomicBool) {
+    let mut packet = [0; 2_048];
+    while !stop.load(Ordering::Relaxed) {
+        match file.read(&mut packet) {
+            Ok(length) => {
+                if let Some(datagram) = Numbered::read(&packet[..length]) {
+                    let mut seen = lock(seen);
+                    if !seen.datagrams.insert(datagram) {
+                        seen.doubles += 1;
+                    }
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+                // Woken or not: the next read tells.
+                let _ = poll(&mut fds, PollTimeout::from(PATIENCE_MS));
+            }
+            // The device was deleted.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Opens an existing TUN device in this thread's namespace.
+fn open(name: &str) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")?;
+    if name.len() >= libc::IFNAMSIZ {
+        bail!("the name is too long");
+    }
+    // SAFETY: a request of plain numbers and pointers that are not followed; zero is valid for all.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI)?;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.
+    let status = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
+    if status < 0 {
+        return Err(std::io::Error::last_os_error().into());
+    }
+    Ok(file)
+}

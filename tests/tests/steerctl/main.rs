@@ -1,0 +1,6 @@
+//! `steerctl` as a user and a script see it: words, exit status, and what it
+//! leaves behind, on a gateway of a namespace and a few TUN devices.
+
+mod fixture;
+
+mod refusals;
