@@ -71,6 +71,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
             // Labs share the machine's two or more cores and its clock.
             _ => vec![
                 privileged("steerctl", &["--test-threads=1"], &args.harness)?,
+                privileged("readme", &["--test-threads=1"], &args.harness)?,
                 privileged("lab", &["--test-threads=1"], &args.harness)?,
             ],
         });
