@@ -57,7 +57,8 @@ pub mod maps {
     pub const TUNNEL_INFO: &str = "tunnel_info";
     /// `hash`: ifindex → [`TunnelRef`](super::TunnelRef).
     pub const TUNNEL_DEVICES: &str = "tunnel_devices";
-    /// `array_of_maps[GROUPS_MAX]` of `array[1]` of [`BucketTable`](super::BucketTable).
+    /// `hash[GROUPS_MAX]`: [`GroupId`](super::GroupId) → [`BucketTable`](super::BucketTable). An
+    /// element of a hash is replaced whole, which one of an array is not.
     pub const BUCKET_TABLES: &str = "bucket_tables";
     /// `hash`: [`FlowKey`](super::FlowKey) → [`FlowEntry`](super::FlowEntry).
     pub const FLOWS: &str = "flows";

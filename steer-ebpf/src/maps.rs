@@ -4,7 +4,7 @@ use core::cell::Cell;
 
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_NOEXIST, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS},
-    btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, lpm_trie::Key},
     helpers::{bpf_check_mtu, bpf_jiffies64, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
@@ -30,7 +30,7 @@ static TUNNEL_INFO: Array<TunnelInfo, TUNNELS_MAX> = Array::new();
 #[btf_map(name = "tunnel_devices")]
 static TUNNEL_DEVICES: HashMap<u32, TunnelRef, DEVICES_MAX> = HashMap::new();
 #[btf_map(name = "bucket_tables")]
-static BUCKET_TABLES: ArrayOfMaps<Array<BucketTable, 1>, GROUPS_MAX> = ArrayOfMaps::new();
+static BUCKET_TABLES: HashMap<u32, BucketTable, GROUPS_MAX> = HashMap::new();
 /// The loader sets the number of entries.
 #[btf_map(name = "flows")]
 static FLOWS: HashMap<FlowKey, FlowEntry, { FLOWS_MAX as usize }> = HashMap::new();
@@ -177,7 +177,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn bucket(&self, group: GroupId, bucket: u32) -> TunnelId {
-        let Some(table) = BUCKET_TABLES.get_value(group.into(), &0) else {
+        // SAFETY: elements are replaced whole, and their memory is not used again while a packet
+        // reads them (`Maps::swap_buckets` of the loader).
+        let Some(table) = (unsafe { BUCKET_TABLES.get(u32::from(group)) }) else {
             return NO_TUNNEL;
         };
         let bucket = bucket as usize;

@@ -1,6 +1,11 @@
 //! `steerctl status`, `flows` and `explain`: reading what is pinned.
 
-use std::{cmp::Reverse, collections::HashMap, net::IpAddr, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use nix::time::{ClockId, clock_gettime};
 use steer_common::{
@@ -20,7 +25,7 @@ use super::{
 use crate::{
     cli::{ExplainArgs, FlowSort, FlowsArgs},
     datapath::{DatapathError, maps::Maps, pins::PinDir, programs},
-    net::{Devices, Netlink},
+    net::{Device, Devices, Netlink},
     output::{
         ExplainReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
         StatusReport, TunnelReport, render_flows,
@@ -170,10 +175,16 @@ fn tunnel_report(
         moved_out,
         rtt_ms: None,
         loss: None,
-        handshake_age_secs: device
-            .and_then(|device| device.wireguard.as_ref()?.latest_handshake())
-            .map(|age| age.as_secs()),
+        handshake_age_secs: device.and_then(handshake_age_secs),
     })
+}
+
+/// How long ago WireGuard last agreed on keys.
+fn handshake_age_secs(device: &Device) -> Option<u64> {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let latest = device.wireguard.as_ref()?.latest_handshake()?;
+    // The clock may have been set back since.
+    Some(since_epoch.saturating_sub(latest).as_secs())
 }
 
 fn admin_name(admin: Admin) -> &'static str {

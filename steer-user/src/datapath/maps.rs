@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use aya::maps::{
-    Array, ArrayOfMaps, LpmTrie, Map, MapData, MapError, MapInfo, MapType, lpm_trie::Key,
-};
+use aya::maps::{LpmTrie, Map, MapData, MapInfo, MapType, lpm_trie::Key};
 use ipnet::IpNet;
 use steer_common::{
     abi::{
@@ -75,9 +73,9 @@ const SHAPES: [Shape; maps::ALL.len()] = [
     ),
     (
         maps::BUCKET_TABLES,
-        MapType::ArrayOfMaps,
+        MapType::Hash,
         4,
-        4,
+        size_of::<BucketTable>(),
         Some(abi::GROUPS_MAX),
     ),
     (maps::FLOWS, MapType::Hash, KEY_BYTES, ENTRY_BYTES, None),
@@ -112,7 +110,7 @@ pub struct Maps {
     tunnels: Records<{ size_of::<Tunnel>() }>,
     tunnel_info: Records<{ size_of::<TunnelInfo>() }>,
     tunnel_devices: Table<4, { size_of::<TunnelRef>() }>,
-    bucket_tables: ArrayOfMaps<MapData, Array<MapData, [u8; BUCKETS]>>,
+    bucket_tables: Table<4, { size_of::<BucketTable>() }>,
     flows: Table<KEY_BYTES, ENTRY_BYTES>,
     tunnel_counters: Counters<{ size_of::<TunnelCounters>() }>,
     pass_counters: Counters<{ size_of::<PassCounters>() }>,
@@ -204,9 +202,7 @@ impl Maps {
             tunnels: Records::new(maps::TUNNELS, map(maps::TUNNELS)?)?,
             tunnel_info: Records::new(maps::TUNNEL_INFO, map(maps::TUNNEL_INFO)?)?,
             tunnel_devices: Table::new(maps::TUNNEL_DEVICES, map(maps::TUNNEL_DEVICES)?)?,
-            bucket_tables: map(maps::BUCKET_TABLES)?
-                .try_into()
-                .map_err(on(maps::BUCKET_TABLES))?,
+            bucket_tables: Table::new(maps::BUCKET_TABLES, map(maps::BUCKET_TABLES)?)?,
             flows: Table::new(maps::FLOWS, map(maps::FLOWS)?)?,
             tunnel_counters: Counters::new(maps::TUNNEL_COUNTERS, map(maps::TUNNEL_COUNTERS)?)?,
             pass_counters: Counters::new(maps::PASS_COUNTERS, map(maps::PASS_COUNTERS)?)?,
@@ -310,31 +306,17 @@ impl Maps {
     /// Makes a new bucket table and puts it in the place of the old one. A packet sees the one or
     /// the other.
     pub fn swap_buckets(&mut self, group: GroupId, members: &[Member]) -> Result<()> {
-        let failed = on(maps::BUCKET_TABLES);
-        let mut table = Box::new([0; BUCKETS]);
-        buckets::fill(&mut table, members);
-        let mut inner = Array::create(1, 0).map_err(&failed)?;
-        inner.set(0, *table, 0).map_err(&failed)?;
-        self.bucket_tables
-            .set(group.into(), &inner, 0)
-            .map_err(&failed)
+        let mut table = Box::new(BucketTable {
+            buckets: [0; BUCKETS],
+        });
+        buckets::fill(&mut table.buckets, members);
+        wait_for_packets();
+        self.bucket_tables.set(&u32::from(group), &*table)
     }
 
     /// A group's bucket table, if it has one.
     pub fn buckets(&self, group: GroupId) -> Result<Option<Box<BucketTable>>> {
-        match self.bucket_tables.get(&group.into(), 0) {
-            Ok(inner) => {
-                let buckets = inner.get(&0, 0).map_err(on(maps::BUCKET_TABLES))?;
-                Ok(Some(Box::new(BucketTable { buckets })))
-            }
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(on(maps::BUCKET_TABLES)(error)),
-        }
+        Ok(self.bucket_tables.get(&u32::from(group))?.map(Box::new))
     }
 
     /// Calls `visit` with every flow entry, expired ones too.
@@ -393,6 +375,18 @@ impl Maps {
     /// Forgets a hook.
     pub fn remove_hook(&mut self, key: HookKey) -> Result<bool> {
         self.hooks.remove(&key)
+    }
+}
+
+/// Waits until every packet that was under way has passed: the element that the last swap took out
+/// is the memory of the next one (`kernel/bpf/hashtab.c`), and somebody may still be reading it.
+fn wait_for_packets() {
+    /// `MEMBARRIER_CMD_GLOBAL` of `linux/membarrier.h`: an RCU grace period.
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: takes numbers only.
+    if unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } != 0 {
+        // Kernels with nohz_full refuse it. No packet takes so long.
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 

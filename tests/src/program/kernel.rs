@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
-    maps::{Array, ArrayOfMaps, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
     programs::{ProgramInfo, SchedClassifier, TestRun as _},
 };
 use bytemuck::{CheckedBitPattern, NoUninit, Pod};
@@ -118,11 +118,9 @@ impl Kernel {
 
     /// Replaces a group's bucket table.
     pub fn set_table(&mut self, group: GroupId, table: &Buckets) -> Result<()> {
-        let mut inner = Array::<MapData, [u8; BUCKETS]>::create(1, 0)?;
-        inner.set(0, **table, 0)?;
-        let mut tables: ArrayOfMaps<_, Array<MapData, [u8; BUCKETS]>> =
-            ArrayOfMaps::try_from(self.map_mut(maps::BUCKET_TABLES)?)?;
-        Ok(tables.set(group.into(), &inner, 0)?)
+        let mut map =
+            HashMap::<_, [u8; 4], [u8; BUCKETS]>::try_from(self.map_mut(maps::BUCKET_TABLES)?)?;
+        Ok(map.insert(u32::from(group).to_ne_bytes(), **table, 0)?)
     }
 
     /// A flow's entry.
