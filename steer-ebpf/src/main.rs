@@ -2,6 +2,21 @@
 //!
 //! Glue only: what is decided about a packet is in `steer-common`.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        clippy::inline_always,
+        reason = "the packet path is one function for the verifier, but for the parsers"
+    ),
+    expect(
+        clippy::cast_possible_truncation,
+        reason = "numbers of the kernel's interface, each known to fit its type there"
+    ),
+    expect(
+        clippy::needless_pass_by_value,
+        reason = "the signature that aya's macro wants"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod maps;

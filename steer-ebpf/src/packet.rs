@@ -20,7 +20,7 @@ const PACKET_HOST: u32 = 0;
 
 /// The packet at hand.
 pub(crate) struct Skb {
-    skb: *mut __sk_buff,
+    context: *mut __sk_buff,
     data: usize,
     data_end: usize,
 }
@@ -50,7 +50,7 @@ impl Skb {
         // SAFETY: the kernel hands a valid context to the program.
         let (data, data_end) = unsafe { ((*skb).data as usize, (*skb).data_end as usize) };
         Self {
-            skb,
+            context: skb,
             data,
             data_end,
         }
@@ -76,9 +76,9 @@ impl Skb {
         }
         let end = l3_offset as u32 + l3_len_bytes;
         // SAFETY: `skb` is valid.
-        if unsafe { (*self.skb).len } > end && self.gso_size_bytes() == 0 {
+        if unsafe { (*self.context).len } > end && self.gso_size_bytes() == 0 {
             // SAFETY: as above.
-            done(unsafe { bpf_skb_change_tail(self.skb, end, 0) })?;
+            done(unsafe { bpf_skb_change_tail(self.context, end, 0) })?;
         }
         if tags > 0 {
             self.pop_tag()?;
@@ -114,7 +114,7 @@ impl Skb {
         let difference = !u32::from(1_u16.to_be());
         // It refuses packets without such a checksum, which need nothing.
         // SAFETY: `skb` is valid.
-        let _: i64 = unsafe { bpf_csum_update(self.skb, difference) };
+        let _: i64 = unsafe { bpf_csum_update(self.context, difference) };
         Ok(())
     }
 
@@ -133,7 +133,7 @@ impl Skb {
     #[inline(always)]
     fn pop_tag(&self) -> Result<(), ()> {
         // SAFETY: `skb` is valid.
-        done(unsafe { bpf_skb_vlan_pop(self.skb) })
+        done(unsafe { bpf_skb_vlan_pop(self.context) })
     }
 }
 
@@ -146,7 +146,7 @@ impl Packet for Skb {
     #[inline(always)]
     fn len_bytes(&self) -> u32 {
         // SAFETY: `skb` is valid.
-        unsafe { (*self.skb).len }
+        unsafe { (*self.context).len }
     }
 
     #[inline(always)]
@@ -164,25 +164,25 @@ impl Packet for Skb {
     #[inline(always)]
     fn gso_size_bytes(&self) -> u32 {
         // SAFETY: `skb` is valid.
-        unsafe { (*self.skb).gso_size }
+        unsafe { (*self.context).gso_size }
     }
 
     #[inline(always)]
     fn segments(&self) -> u32 {
         // SAFETY: `skb` is valid.
-        let segments = unsafe { (*self.skb).gso_segs };
+        let segments = unsafe { (*self.context).gso_segs };
         if segments == 0 { 1 } else { segments }
     }
 
     #[inline(always)]
     fn tags_in_metadata(&self) -> u8 {
         // SAFETY: `skb` is valid.
-        u8::from(unsafe { (*self.skb).vlan_present } != 0)
+        u8::from(unsafe { (*self.context).vlan_present } != 0)
     }
 
     #[inline(always)]
     fn to_this_host(&self) -> bool {
         // SAFETY: `skb` is valid.
-        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+        unsafe { (*self.context).pkt_type == PACKET_HOST }
     }
 }

@@ -41,10 +41,12 @@ pub(super) fn refusal(error: &clap::Error) -> Refusal {
     let text = error.render().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Text(text),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Refusal::Usage(UsageError {
-            message: "no command given".into(),
-            hint: Some("see steerctl --help".into()),
-        }),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Refusal::Usage(UsageError {
+                message: "no command given".into(),
+                hint: Some("see steerctl --help".into()),
+            })
+        }
         _ => Refusal::Usage(of_value(error).unwrap_or_else(|| of_text(&text))),
     }
 }

@@ -1,6 +1,6 @@
 //! Bringing the maps and hooks to what a plan says, and removing all of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use steer_common::abi::{
     ABI_VERSION, Admin, AttachKind, Group, GroupId, Health, Hook, HookKey, HookKind, Placement,
@@ -37,7 +37,6 @@ impl HookTargets {
         let mut found = HashMap::new();
         for (name, ifindex) in devices {
             let has_clsact = match netlink.ingress_qdisc(ifindex).await? {
-                IngressQdisc::Absent => false,
                 IngressQdisc::Clsact => true,
                 IngressQdisc::Other(kind) if mode == AttachMode::Clsact => {
                     return Err(DatapathError::OtherQdisc {
@@ -46,8 +45,8 @@ impl HookTargets {
                     }
                     .into());
                 }
-                // TCX does not mind it.
-                IngressQdisc::Other(_) => false,
+                // TCX does not mind another one.
+                IngressQdisc::Absent | IngressQdisc::Other(_) => false,
             };
             found.insert(ifindex, has_clsact);
         }
@@ -59,99 +58,70 @@ impl HookTargets {
     }
 }
 
-/// Attaches one hook and notes it in the maps, before and after, so that no crash leaves a hook
-/// that nobody knows of.
-pub(super) fn attach_hook(
-    pins: &PinDir,
-    maps: &mut Maps,
-    programs: &mut Programs,
-    kind: HookKind,
-    (name, ifindex): (&str, u32),
-    group: GroupId,
-    targets: &HookTargets,
-    mode: AttachMode,
-) -> Result<AttachKind, DatapathError> {
-    let key = hook_key(kind, ifindex);
-    let before = maps
-        .hooks()?
-        .into_iter()
-        .find(|(found, _)| *found == key)
-        .map(|(_, hook)| hook);
-    let has_clsact = targets.has_clsact(ifindex);
-    let mut hook = before.unwrap_or(Hook {
-        name: encode_name(name),
-        attach: if has_clsact {
-            AttachKind::Clsact
-        } else {
-            AttachKind::ClsactOwned
-        },
-        group: group.into(),
-        program_id: 0,
-    });
-    maps.set_hook(key, &hook)?;
-    let target = Target {
-        name,
-        ifindex,
-        has_clsact,
-    };
-    hook.attach = programs.attach(pins, kind, target, mode, before.as_ref())?;
-    hook.group = group.into();
-    hook.program_id = programs.id(kind)?;
-    maps.set_hook(key, &hook)?;
-    Ok(hook.attach)
+/// All that attaching takes.
+pub(super) struct Attacher<'a> {
+    pub(super) pins: &'a PinDir,
+    pub(super) maps: &'a mut Maps,
+    pub(super) programs: &'a mut Programs,
+    pub(super) targets: &'a HookTargets,
+    pub(super) mode: AttachMode,
 }
 
-/// Attaches the hooks of a plan. On an error, those that were not there before are detached again.
-pub(super) fn attach_all(
-    pins: &PinDir,
-    maps: &mut Maps,
-    programs: &mut Programs,
-    plan: &Plan,
-    targets: &HookTargets,
-    mode: AttachMode,
-) -> Result<AttachKind, DatapathError> {
-    let before: HashSet<HookKey> = maps.hooks()?.into_iter().map(|(key, _)| key).collect();
-    let mut attach = || {
-        let mut ways = AttachKind::Tcx;
+impl Attacher<'_> {
+    /// Attaches one hook and notes it in the maps, before and after, so that no crash leaves a hook
+    /// that nobody knows of.
+    pub(super) fn attach(
+        &mut self,
+        kind: HookKind,
+        (name, ifindex): (&str, u32),
+        group: GroupId,
+    ) -> Result<AttachKind, DatapathError> {
+        let key = hook_key(kind, ifindex);
+        let hooks = self.maps.hooks()?;
+        let before = hooks
+            .into_iter()
+            .find(|(found, _)| *found == key)
+            .map(|(_, hook)| hook);
+        let has_clsact = self.targets.has_clsact(ifindex);
+        let mut hook = before.unwrap_or(Hook {
+            name: encode_name(name),
+            attach: if has_clsact {
+                AttachKind::Clsact
+            } else {
+                AttachKind::ClsactOwned
+            },
+            group: group.into(),
+            program_id: 0,
+        });
+        self.maps.set_hook(key, &hook)?;
+        let target = Target {
+            name,
+            ifindex,
+            has_clsact,
+        };
+        hook.attach = self
+            .programs
+            .attach(self.pins, kind, target, self.mode, before.as_ref())?;
+        hook.group = group.into();
+        hook.program_id = self.programs.id(kind)?;
+        self.maps.set_hook(key, &hook)?;
+        Ok(hook.attach)
+    }
+
+    /// Attaches the hooks of a plan; after an error some may be attached.
+    pub(super) fn attach_all(&mut self, plan: &Plan) -> Result<AttachKind, DatapathError> {
         // First the hooks that only watch.
         for tunnel in plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0) {
             let device = (tunnel.name.as_str(), tunnel.ifindex);
-            attach_hook(
-                pins,
-                maps,
-                programs,
-                HookKind::Learn,
-                device,
-                plan.group_id,
-                targets,
-                mode,
-            )?;
+            self.attach(HookKind::Learn, device, plan.group_id)?;
         }
+        let mut way = AttachKind::Tcx;
         for hook in &plan.hooks {
             let device = (hook.name.as_str(), hook.ifindex);
-            ways = attach_hook(
-                pins,
-                maps,
-                programs,
-                HookKind::Ingress,
-                device,
-                plan.group_id,
-                targets,
-                mode,
-            )?;
+            way = self.attach(HookKind::Ingress, device, plan.group_id)?;
         }
-        Ok(ways)
-    };
-    let result = attach();
-    if result.is_err() {
-        for (key, hook) in maps.hooks()? {
-            if !before.contains(&key) {
-                programs::detach(pins, key, &decode_name(&hook.name), hook.attach)?;
-                maps.remove_hook(key)?;
-            }
-        }
+        Ok(way)
     }
-    result
 }
 
 /// Writes a plan into the maps. What makes packets move comes last.
@@ -293,6 +263,10 @@ fn settings_of(idle: &Idle, seed: u64) -> Settings {
 pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failure> {
     super::requirements::check()??;
     let pins = &context.pins;
+    // Before the lock: a daemon that waits for it could not step back.
+    if !dry_run && pins.is_used() {
+        pins.dismiss_daemon()?;
+    }
     let _lock = pins.lock()?;
     let mut report = DetachReport {
         pin_dir: pins.path().display().to_string(),
@@ -308,7 +282,6 @@ pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failu
             maps.for_each_flow(|_, _| report.flows += 1)?;
         }
         if !dry_run {
-            pins.dismiss_daemon()?;
             report_first(remove_everything(pins).await)?;
         }
     }
@@ -362,6 +335,21 @@ fn hooks_of_any_layout(pins: &PinDir) -> Result<Vec<(HookKey, Hook)>, DatapathEr
     }
 }
 
+/// Detaches the hooks that were not there before: a start failed that was to change what there is.
+pub(super) async fn remove_new_hooks(
+    pins: &PinDir,
+    maps: &mut Maps,
+    before: &[(HookKey, Hook)],
+) -> Result<(), Failure> {
+    for (key, hook) in maps.hooks()? {
+        if before.iter().all(|(known, _)| *known != key) {
+            remove_hook(pins, key, &hook).await?;
+            maps.remove_hook(key)?;
+        }
+    }
+    Ok(())
+}
+
 async fn remove_hook(pins: &PinDir, key: HookKey, hook: &Hook) -> Result<(), Failure> {
     let name = decode_name(&hook.name);
     if hook.attach == AttachKind::Tcx {
@@ -370,6 +358,7 @@ async fn remove_hook(pins: &PinDir, key: HookKey, hook: &Hook) -> Result<(), Fai
     let netlink = Netlink::connect()?;
     let devices = netlink.devices().await?;
     if !is_still(&devices, &name, key.ifindex) {
+        log::warn!("device {name} is not here; if it only moved, its filter moved along (--netns)");
         return Ok(());
     }
     programs::detach(pins, key, &name, hook.attach)?;

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Failure,
-    apply::{self, HookTargets},
+    apply::{self, Attacher, HookTargets},
     state::{self, decode_name, hook_key, tunnel_state},
 };
 use crate::{
@@ -148,16 +148,15 @@ impl Daemon {
             .map(|(_, name, ifindex, _)| (name.as_str(), *ifindex));
         let targets = HookTargets::ask(&self.netlink, names, self.mode).await?;
         for (kind, name, ifindex, group) in &attach {
-            let result = apply::attach_hook(
-                &self.pins,
-                &mut self.maps,
-                &mut self.programs,
-                *kind,
-                (name, *ifindex),
-                u8::try_from(*group).unwrap_or(0),
-                &targets,
-                self.mode,
-            );
+            let mut attacher = Attacher {
+                pins: &self.pins,
+                maps: &mut self.maps,
+                programs: &mut self.programs,
+                targets: &targets,
+                mode: self.mode,
+            };
+            let group = u8::try_from(*group).unwrap_or(0);
+            let result = attacher.attach(*kind, (name, *ifindex), group);
             match result {
                 Ok(_) => log::info!("device {name} is back: attached again"),
                 // It may be gone again by now; its next message tells.

@@ -45,4 +45,13 @@ macro_rules! from_hinting {
     )+};
 }
 
-from_hinting!(DatapathError, NetError, PlanError, RequirementError);
+from_hinting!(DatapathError, NetError, PlanError);
+
+impl From<RequirementError> for Failure {
+    fn from(error: RequirementError) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: Some(error.hint().into()),
+        }
+    }
+}

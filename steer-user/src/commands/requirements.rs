@@ -13,10 +13,10 @@ pub(super) enum RequirementError {
 
 impl RequirementError {
     /// The likely cure.
-    pub(super) fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self) -> &'static str {
         match self {
-            Self::OldKernel { .. } => Some("boot a newer kernel".into()),
-            Self::Capabilities { .. } => Some("run it as root: sudo steerctl …".into()),
+            Self::OldKernel { .. } => "boot a newer kernel",
+            Self::Capabilities { .. } => "run it as root: sudo steerctl …",
         }
     }
 }

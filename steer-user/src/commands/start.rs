@@ -6,7 +6,7 @@ use steer_common::abi::{AttachKind, Hook, HookKey, HookKind};
 
 use super::{
     Context, Failure,
-    apply::{self, HookTargets},
+    apply::{self, Attacher, HookTargets},
     daemon, print_either, print_line, requirements, state,
 };
 use crate::{
@@ -111,15 +111,28 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
     };
     let mut programs = Programs::load(pins, plan.max_flows)?;
     let mut maps = Maps::open(pins)?;
-    let way = apply::attach_all(pins, &mut maps, &mut programs, &plan, &targets, mode)?;
-    if let Err(error) = apply::write(&mut maps, &plan, seed) {
-        if !adopts {
-            for error in apply::remove_everything(pins).await {
-                log::warn!("{error}");
-            }
-        }
-        return Err(error.into());
+    let attached = Attacher {
+        pins,
+        maps: &mut maps,
+        programs: &mut programs,
+        targets: &targets,
+        mode,
     }
+    .attach_all(&plan);
+    let written = attached.and_then(|way| apply::write(&mut maps, &plan, seed).map(|()| way));
+    let way = match written {
+        Ok(way) => way,
+        Err(error) => {
+            if adopts {
+                apply::remove_new_hooks(pins, &mut maps, &hooks).await?;
+            } else {
+                for error in apply::remove_everything(pins).await {
+                    log::warn!("{error}");
+                }
+            }
+            return Err(error.into());
+        }
+    };
     apply::detach_others(pins, &mut maps, &plan)?;
     prepared.keep();
     Ok(Some((format!("ready {}", summary(&plan, way)), programs)))

@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use aya::maps::{LpmTrie, Map, MapData, MapInfo, MapType, lpm_trie::Key};
+use bytemuck::Zeroable as _;
 use ipnet::IpNet;
 use steer_common::{
     abi::{
-        self, ABI_VERSION, BUCKETS, BucketTable, FlowEntry, FlowKey, Group, GroupId, Hook, HookKey,
+        self, ABI_VERSION, BucketTable, FlowEntry, FlowKey, Group, GroupId, Hook, HookKey,
         PassCounters, Prefix, Settings, Tunnel, TunnelCounters, TunnelId, TunnelInfo, TunnelRef,
         maps,
     },
@@ -306,9 +307,7 @@ impl Maps {
     /// Makes a new bucket table and puts it in the place of the old one. A packet sees the one or
     /// the other.
     pub fn swap_buckets(&mut self, group: GroupId, members: &[Member]) -> Result<()> {
-        let mut table = Box::new(BucketTable {
-            buckets: [0; BUCKETS],
-        });
+        let mut table = Box::new(BucketTable::zeroed());
         buckets::fill(&mut table.buckets, members);
         wait_for_packets();
         self.bucket_tables.set(&u32::from(group), &*table)
