@@ -6,6 +6,7 @@
 //! pinned there on this machine stays out of reach. A block that is also marked
 //! `background` is what an operator leaves running in another terminal.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -52,24 +53,25 @@ fn blocks(markdown: &str) -> Vec<Block<'_>> {
 
 /// The examples as one script. Each is announced, so that a failure names it.
 fn script(blocks: &[Block<'_>], log: &Path) -> String {
+    let log = log.display();
     let mut script = PROLOGUE.to_owned();
     let examples = blocks
         .iter()
         .filter(|block| block.marks.contains(&"steer-example"));
-    for (number, block) in examples.enumerate() {
+    for (number, block) in (1..).zip(examples) {
         let first = block.text.lines().next().unwrap_or_default();
-        script += &format!("echo '=== example {}: {first}' >&2\n", number + 1);
-        if !block.marks.contains(&"background") {
-            script += &format!("set -x\n{}{{ set +x; }} 2>/dev/null\n", block.text);
-            continue;
-        }
-        let log = log.display();
-        script += &format!(
-            "( exec {} ) >{log} 2>&1 &\nbackground=$!\n\
-             until grep -q '^ready ' {log}; do\n  \
-             kill -0 $background || {{ cat {log} >&2; exit 1; }}\n  sleep 0.05\ndone\n",
-            block.text.trim_end()
-        );
+        let lines = if block.marks.contains(&"background") {
+            format!(
+                "( exec {} ) >{log} 2>&1 &\nbackground=$!\n\
+                 until grep -q '^ready ' {log}; do\n  \
+                 kill -0 $background || {{ cat {log} >&2; exit 1; }}\n  sleep 0.05\ndone",
+                block.text.trim_end()
+            )
+        } else {
+            format!("set -x\n{}{{ set +x; }} 2>/dev/null", block.text)
+        };
+        writeln!(script, "echo '=== example {number}: {first}' >&2\n{lines}")
+            .expect("a string takes everything");
     }
     script
 }
@@ -99,6 +101,9 @@ fn the_examples_run_as_printed() -> Result<()> {
         }
     }
     let steerctl = steerctl_path()?;
+    // The examples find it by its name.
+    let is_named = steerctl.file_name().is_some_and(|name| name == "steerctl");
+    ensure!(is_named, "{}: not named steerctl", steerctl.display());
     let readme = readme();
     let blocks = blocks(&readme);
     let lab = Lab::up("readme", &Options::default())?;
