@@ -132,6 +132,15 @@ impl Gateway {
         self.command_at(&self.pin_dir())
     }
 
+    /// A command in this gateway's namespace, and nothing else changed.
+    pub fn within_namespace(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.host.netns_path().display()))
+            .arg(program);
+        command
+    }
+
     /// The program under test.
     pub fn program(&self) -> &Path {
         &self.steerctl
@@ -139,8 +148,7 @@ impl Gateway {
 
     /// Runs `steerctl` to its end.
     pub fn steerctl(&self, args: &[&str]) -> Result<Outcome> {
-        let output = self.command().args(args).output();
-        Ok(Outcome::new(&output.context("steerctl")?))
+        Outcome::of(self.command().args(args)).with_context(|| args.join(" "))
     }
 
     /// Runs `steerctl`, which must succeed, and gives its standard output.
@@ -151,8 +159,7 @@ impl Gateway {
 
     /// Runs a verb with `--json`.
     pub fn json(&self, args: &[&str]) -> Result<Value> {
-        let outcome = self.command().args(args).arg("--json").output();
-        Outcome::new(&outcome.context("steerctl")?)
+        Outcome::of(self.command().args(args).arg("--json"))?
             .done()
             .with_context(|| args.join(" "))?
             .json()

@@ -1,9 +1,17 @@
 //! What a `steerctl` that has ended said.
 
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
+
+/// How long a verb that returns may take.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// Exit status and output of one `steerctl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,8 +36,28 @@ pub struct Refusal<'a> {
 }
 
 impl Outcome {
+    /// Runs a command to its end, which must come soon.
+    pub fn of(command: &mut Command) -> Result<Self> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("steerctl")?;
+        let pid = Pid::from_raw(i32::try_from(child.id())?);
+        let (sender, receiver) = channel();
+        let waiter = thread::spawn(move || sender.send(child.wait_with_output()));
+        let Ok(output) = receiver.recv_timeout(LIMIT) else {
+            kill(pid, Signal::SIGKILL)?;
+            // The process is reaped there.
+            let _ = waiter.join();
+            bail!("not ended within {LIMIT:?}");
+        };
+        Ok(Self::new(&output?))
+    }
+
     /// What a finished process said.
-    pub fn new(output: &Output) -> Self {
+    fn new(output: &Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -67,7 +67,7 @@ pub(super) fn of(host: &Host, dir: &Path) -> Result<String> {
     writeln!(text, "mounts {:?}", mounts_below(dir)?)?;
     let mut entries = names(dir)?;
     let pins = dir.join("pins");
-    if pins.exists() {
+    if pins.is_dir() {
         entries.extend(names(&pins)?.into_iter().map(|name| format!("pins/{name}")));
     }
     writeln!(text, "files {entries:?}")?;

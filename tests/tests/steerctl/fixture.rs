@@ -1,6 +1,23 @@
 //! What the tests share.
 
-/// A test that runs with its name where this machine can, and says `SKIP` where not.
+use anyhow::{Context as _, Result};
+use steer_tests::steerctl::{Gateway, Refusal};
+
+/// What most tests steer: `lan0` into `wg0` and `wg1`.
+pub(crate) const STEER: [&str; 10] = [
+    "--iface",
+    "lan0",
+    "--tunnel",
+    "wg0",
+    "--tunnel",
+    "wg1",
+    "--prefix",
+    "10.2.0.0/16",
+    "--seed",
+    "7",
+];
+
+/// A test that runs where this machine can, and says `SKIP` where not. It is told its name.
 macro_rules! test {
     ($name:ident, $work:expr) => {
         #[test]
@@ -16,3 +33,42 @@ macro_rules! test {
 }
 
 pub(crate) use test;
+
+/// A command that must be refused: arguments, exit status, message and hint.
+pub(crate) type Case<'a> = (&'a str, i32, &'a str, Option<&'a str>);
+
+/// Runs each command, which must be refused in these words and leave everything as it is.
+///
+/// `{pins}` in words stands for the pin directory.
+pub(crate) fn all_refused(gateway: &Gateway, cases: &[Case<'_>]) -> Result<()> {
+    let pins = gateway.pin_dir().display().to_string();
+    let before = gateway.traces()?;
+    for (line, code, message, hint) in cases {
+        let args: Vec<_> = line.split_whitespace().collect();
+        let message = message.replace("{pins}", &pins);
+        let hint = hint.map(|hint| hint.replace("{pins}", &pins));
+        let refusal = Refusal {
+            code: *code,
+            message: &message,
+            hint: hint.as_deref(),
+        };
+        let outcome = gateway.steerctl(&args)?;
+        outcome
+            .refused(&refusal)
+            .with_context(|| format!("steerctl {line}"))?;
+        assert_eq!(gateway.traces()?, before, "after steerctl {line}");
+    }
+    Ok(())
+}
+
+/// `STEER`, behind a verb and before more.
+pub(crate) fn steer<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&[verb], &STEER[..], more].concat()
+}
+
+/// What `traces` must be again when steer is gone.
+pub(crate) fn is_as_before(gateway: &Gateway, before: &str) -> Result<()> {
+    let now = gateway.traces()?;
+    assert_eq!(now, before, "something of steer is left");
+    Ok(())
+}
