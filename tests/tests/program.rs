@@ -7,8 +7,7 @@ use steer_tests::{
     packets::{
         build,
         random::{self, Random},
-        row::{self, Layer},
-        world::{self, MTU},
+        row, world,
     },
     program::{
         compare::{Pair, runnable},
@@ -102,9 +101,4 @@ fn change(random: &mut Random, pair: &mut Pair) {
         }
     };
     changed.expect("the change");
-}
-
-#[test]
-fn merged_segments_are_measured_one_by_one() {
-    let _ = (Layer::Ethernet, MTU);
 }

@@ -10,8 +10,8 @@ use aya::{
 };
 use bytemuck::{CheckedBitPattern, NoUninit, Pod};
 use steer_common::abi::{
-    BUCKETS, FlowEntry, FlowKey, GroupId, PassReason, Prefix, Settings, Tunnel, TunnelCounters,
-    TunnelId, TunnelRef, maps, programs,
+    BUCKETS, FlowEntry, FlowKey, GroupId, Hook, HookKey, PassReason, Prefix, Settings, Tunnel,
+    TunnelCounters, TunnelId, TunnelRef, maps, programs,
 };
 use steer_user::datapath::object::OBJECT;
 
@@ -137,6 +137,13 @@ impl Kernel {
     pub fn set_flow(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<()> {
         let mut map = HashMap::<_, RawKey, RawEntry>::try_from(self.map_mut(maps::FLOWS)?)?;
         Ok(map.insert(raw(key), raw::<_, { size_of::<FlowEntry>() }>(entry), 0)?)
+    }
+
+    /// Writes a hook's entry.
+    pub fn set_hook(&mut self, key: &HookKey, hook: &Hook) -> Result<()> {
+        const BYTES: usize = size_of::<Hook>();
+        let mut map = HashMap::<_, [u8; 8], [u8; BYTES]>::try_from(self.map_mut(maps::HOOKS)?)?;
+        Ok(map.insert(raw::<_, 8>(key), raw::<_, BYTES>(hook), 0)?)
     }
 
     /// Deletes every flow's entry.

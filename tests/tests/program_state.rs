@@ -1,0 +1,413 @@
+//! The program tier: flow entries over time, full tables, devices that go, sizes, and dumps.
+
+use std::{thread, time::Duration};
+
+use steer_common::{
+    abi::{
+        Admin, AttachKind, Endpoint, FLOWS_MAX, FlowEntry, FlowKey, Health, Hook, HookKey,
+        HookKind, NAME_BYTES, Origin, PassReason, Phase, Placer, maps, programs,
+    },
+    key::mapped,
+};
+use steer_tests::{
+    packets::{
+        build, host,
+        row::{Layer, Protocol, Row},
+        world::{self, MTU},
+    },
+    program::{
+        bpftool,
+        compare::{Pair, now_ns},
+        netns,
+    },
+};
+
+/// Why a test cannot run here is printed, and counts as skipped.
+macro_rules! needs_root {
+    ($name:literal) => {
+        if let Some(reason) = netns::missing() {
+            println!("SKIP {}: {reason}", $name);
+            return;
+        }
+    };
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// The largest flow table that is made without being asked for.
+const FLOWS: u32 = FLOWS_MAX;
+
+/// An ordinary packet of flow number `flow`.
+fn row(layer: Layer, flow: u16, flags: &str) -> Row {
+    let mut row: Row = toml::from_str("name = ''\nexpect = 'ignore'").expect("a row of defaults");
+    row.layer = layer;
+    row.flags = flags.into();
+    row.src_port = 1_000 + flow;
+    if layer == Layer::Network {
+        (row.src_port, row.dst_port) = (row.dst_port, row.src_port);
+    }
+    row
+}
+
+fn frame(flow: u16, flags: &str) -> Vec<u8> {
+    build::packet(&row(Layer::Ethernet, flow, flags))
+}
+
+fn key(frame: &[u8]) -> FlowKey {
+    host::parsed(steer_common::parse::Layer::Ethernet, frame)
+        .expect("an ordinary packet")
+        .key
+}
+
+fn entry(pair: &Pair, frame: &[u8]) -> FlowEntry {
+    let entry = pair.kernel.flow(&key(frame)).expect("the map");
+    entry.expect("an entry")
+}
+
+#[test]
+fn an_entry_tells_the_flows_story() {
+    needs_root!("an_entry_tells_the_flows_story");
+    let mut pair = Pair::new(16).expect("the world");
+    let out = frame(0, "A");
+    let back = build::packet(&row(Layer::Network, 0, "A"));
+    let started = now_ns().expect("the clock");
+    for _ in 0..3 {
+        pair.send(Layer::Ethernet, &out, 0).expect("alike");
+    }
+    for _ in 0..2 {
+        pair.send(Layer::Network, &back, 1).expect("alike");
+    }
+    let entry = entry(&pair, &out);
+    assert_eq!((entry.tx_packets, entry.rx_packets), (3, 2));
+    assert_eq!((entry.tx_bytes, entry.rx_bytes), (3 * 72, 2 * 72));
+    assert_eq!(entry.origin, Origin::Hashed);
+    assert_eq!(entry.placer, Placer::Near);
+    assert_eq!(
+        entry.local,
+        Endpoint::Low,
+        "10.1.0.2 is lower than 10.2.0.2"
+    );
+    assert_eq!(entry.phase, Phase::Open);
+    assert_eq!((entry.epoch, entry.group), (1, 0));
+    // The coarse clock lags by a tick.
+    assert!(entry.created_ns + 20_000_000 >= started);
+    assert!(entry.last_seen_ns >= entry.created_ns);
+}
+
+/// The entry's last packet is put back in time; the next packet shows whether it still counts: a
+/// new entry starts its packets at 1.
+#[test]
+fn idle_entries_end_after_their_protocols_time() {
+    needs_root!("idle_entries_end_after_their_protocols_time");
+    let cases = [
+        (Protocol::Tcp, "A", 7_440),
+        (Protocol::Tcp, "FA", 30),
+        (Protocol::Tcp, "R", 30),
+        (Protocol::Udp, "", 300),
+        (Protocol::UdpLite, "", 300),
+        (Protocol::Sctp, "", 60),
+        (Protocol::Icmp, "", 60),
+        (Protocol::Gre, "", 60),
+    ];
+    let mut pair = Pair::new(64).expect("the world");
+    // A machine that has just started has no time to go back to.
+    if now_ns().expect("the clock") < 8_000 * SECOND {
+        let settings = &mut pair.host.settings;
+        settings.idle_tcp_ns = 70 * SECOND;
+        settings.idle_udp_ns = 65 * SECOND;
+        let settings = *settings;
+        pair.kernel.set_settings(&settings).expect("the settings");
+    }
+    for (number, (protocol, flags, limit_secs)) in (0..).zip(cases) {
+        let limit_ns = match (protocol, flags) {
+            (Protocol::Tcp, "A") => pair.host.settings.idle_tcp_ns,
+            (Protocol::Udp | Protocol::UdpLite, _) => pair.host.settings.idle_udp_ns,
+            _ => limit_secs * SECOND,
+        };
+        let mut row = row(Layer::Ethernet, number, flags);
+        row.protocol = protocol;
+        let first = build::packet(&row);
+        row.flags = "A".into();
+        let next = build::packet(&row);
+        for (idle_ns, packets) in [(limit_ns - SECOND, 2), (limit_ns + SECOND, 1)] {
+            pair.kernel.delete_flows().expect("empty");
+            pair.kernel.ingress(&pair.devices, &first).expect("a run");
+            let mut old = entry(&pair, &first);
+            let now = now_ns().expect("the clock");
+            let Some(then) = now.checked_sub(idle_ns) else {
+                println!("SKIP {protocol:?} {flags}: the machine is up for too short");
+                continue;
+            };
+            old.last_seen_ns = then;
+            pair.kernel
+                .set_flow(&key(&first), &old)
+                .expect("back in time");
+            pair.kernel.ingress(&pair.devices, &next).expect("a run");
+            let entry = entry(&pair, &next);
+            assert_eq!(
+                entry.tx_packets,
+                packets,
+                "{protocol:?} {flags} after {} s",
+                idle_ns / SECOND
+            );
+        }
+    }
+}
+
+#[test]
+fn a_full_table_falls_back_to_the_hash() {
+    needs_root!("a_full_table_falls_back_to_the_hash");
+    let pair = Pair::new(8).expect("the world");
+    let mut redirected = 0;
+    for flow in 0..100 {
+        let ran = pair
+            .kernel
+            .ingress(&pair.devices, &frame(flow, "S"))
+            .expect("a run");
+        redirected += u32::from(ran.redirected);
+    }
+    assert_eq!(redirected, 100);
+    let entered = pair.kernel.flow_count().expect("the map") as u64;
+    assert_eq!(entered, 8);
+    let full: u64 = [0, 1]
+        .map(|id| {
+            pair.kernel
+                .tunnel_counters(id)
+                .expect("counters")
+                .table_full
+        })
+        .iter()
+        .sum();
+    assert_eq!(full, 100 - entered);
+}
+
+/// Every entry is made by the program itself, from a packet of its own.
+#[test]
+fn a_million_flows_fit() {
+    needs_root!("a_million_flows_fit");
+    let pair = Pair::new(FLOWS).expect("the world");
+    let packet = |flow: u32| {
+        let mut row = row(Layer::Ethernet, 0, "A");
+        row.payload = 0;
+        let [_, b, c, d] = flow.to_be_bytes();
+        row.src = Some(std::net::Ipv4Addr::new(10, 1, 0, b).into());
+        row.src_port = u16::from_be_bytes([c, d]);
+        build::packet(&row)
+    };
+    for flow in 0..FLOWS {
+        let ran = pair
+            .kernel
+            .ingress(&pair.devices, &packet(flow))
+            .expect("a run");
+        assert!(ran.redirected, "flow {flow}");
+    }
+    let count = pair.kernel.flow_count().expect("the map");
+    println!("{count} of {FLOWS} flows entered");
+    assert_eq!(count, FLOWS as usize);
+    let ran = pair
+        .kernel
+        .ingress(&pair.devices, &packet(FLOWS))
+        .expect("a run");
+    assert!(ran.redirected, "one more than fit");
+    assert_eq!(
+        pair.kernel.flow(&key(&packet(FLOWS))).expect("the map"),
+        None
+    );
+}
+
+/// Nobody tells the maps that a device is gone: the program notices.
+#[test]
+fn flows_leave_a_deleted_device_at_their_next_packet() {
+    needs_root!("flows_leave_a_deleted_device_at_their_next_packet");
+    let pair = Pair::new(1_024).expect("the world");
+    let send = |flow| {
+        let frame = frame(flow, "A");
+        let ran = pair.kernel.ingress(&pair.devices, &frame).expect("a run");
+        assert!(ran.redirected, "flow {flow}");
+        entry(&pair, &frame)
+    };
+    let before: Vec<FlowEntry> = (0..200).map(send).collect();
+    assert!(before.iter().any(|entry| entry.tunnel == 0));
+    netns::ip(&["link", "del", "t0"]).expect("deleted");
+    let after: Vec<FlowEntry> = (0..200).map(send).collect();
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!(new.tunnel, 1);
+        let expected = if old.tunnel == 0 {
+            Origin::Moved
+        } else {
+            Origin::Hashed
+        };
+        assert_eq!(new.origin, expected);
+        assert_eq!(new.tx_packets, 2);
+    }
+}
+
+#[test]
+fn flows_leave_an_unusable_tunnel_and_no_other() {
+    needs_root!("flows_leave_an_unusable_tunnel_and_no_other");
+    for (admin, health) in [(Admin::Active, Health::Down), (Admin::Disabled, Health::Up)] {
+        let mut pair = Pair::new(1_024).expect("the world");
+        for flow in 0..100 {
+            pair.send(Layer::Ethernet, &frame(flow, "A"), 0)
+                .expect("alike");
+        }
+        let ifindex = pair.devices.tunnels[0];
+        pair.set_tunnel(0, world::tunnel(ifindex, admin, health))
+            .expect("set");
+        for flow in 0..100 {
+            let frame = frame(flow, "A");
+            let before = entry(&pair, &frame);
+            pair.send(Layer::Ethernet, &frame, 0).expect("alike");
+            let after = entry(&pair, &frame);
+            assert_eq!(after.tunnel, 1);
+            assert_eq!(before.tunnel == 0, after.origin == Origin::Moved);
+        }
+    }
+}
+
+/// The device's MTU of this moment counts, and merged segments are left alone when one is too big.
+#[test]
+fn the_devices_mtu_is_the_limit() {
+    needs_root!("the_devices_mtu_is_the_limit");
+    let mut pair = Pair::new(16).expect("the world");
+    let mut row = row(Layer::Ethernet, 0, "A");
+    row.payload = 1_000 - 40;
+    let fits = build::packet(&row);
+    pair.send(Layer::Ethernet, &fits, 0).expect("alike");
+    let tunnel = entry(&pair, &fits).tunnel;
+    let name = world::DEVICES[tunnel as usize];
+    netns::ip(&["link", "set", name, "mtu", "999"]).expect("a smaller MTU");
+    // A cached answer may be used for a tick.
+    thread::sleep(Duration::from_millis(20));
+    let ran = pair.kernel.ingress(&pair.devices, &fits).expect("a run");
+    assert!(!ran.redirected);
+    let passed = pair.kernel.pass_counters().expect("counters");
+    assert_eq!(passed[PassReason::TooBig as usize], 1);
+    assert_eq!(entry(&pair, &fits).tunnel, tunnel, "and the flow stays");
+
+    // Without the offsets of a real merged packet, the kernel finds no segment that fits.
+    row.payload = 3_000;
+    let merged = build::packet(&row);
+    let ran = pair
+        .kernel
+        .run_merged(programs::INGRESS, &merged, pair.devices.lan, 1, MTU)
+        .expect("a run");
+    assert!(!ran.redirected);
+    let passed = pair.kernel.pass_counters().expect("counters");
+    assert_eq!(passed[PassReason::TooBig as usize], 2);
+}
+
+/// Of the verifier's million instructions, and of the caches.
+#[test]
+fn the_programs_are_small() {
+    needs_root!("the_programs_are_small");
+    let pair = Pair::new(16).expect("the world");
+    for (name, verified_max, jited_max) in [
+        (programs::INGRESS, 250_000, 16_384),
+        (programs::LEARN, 100_000, 16_384),
+        (programs::BARE_REDIRECT, 20, 200),
+    ] {
+        let info = pair.kernel.info(name).expect("the program's info");
+        let jited = info.size_jitted();
+        println!("{name}: {jited} bytes of machine code");
+        assert!(jited <= jited_max, "{name}: {jited} bytes");
+        let Some(verified) = info.verified_instruction_count() else {
+            println!("SKIP {name}: this kernel does not count verified instructions");
+            continue;
+        };
+        println!("{name}: {verified} instructions verified");
+        assert!(verified <= verified_max, "{name}: {verified} instructions");
+    }
+}
+
+/// Release objects carry no per-packet log.
+#[test]
+fn the_release_object_does_not_log() {
+    let object = steer_user::datapath::object::OBJECT;
+    let logs = object
+        .windows(b"AYA_LOGS".len())
+        .any(|window| window == b"AYA_LOGS");
+    assert_eq!(logs, cfg!(debug_assertions));
+}
+
+/// What people read in a dump: names, not hexadecimal digits.
+#[test]
+fn dumps_are_readable() {
+    needs_root!("dumps_are_readable");
+    if !bpftool::exists() {
+        println!("SKIP dumps_are_readable: needs bpftool");
+        return;
+    }
+    let mut pair = Pair::new(16).expect("the world");
+    pair.kernel
+        .ingress(&pair.devices, &frame(0, "S"))
+        .expect("a run");
+    pair.kernel
+        .ingress(&pair.devices, &frame(1, "FA"))
+        .expect("a run");
+    let hook = HookKey {
+        ifindex: pair.devices.lan,
+        kind: HookKind::Ingress,
+    };
+    let attached = Hook {
+        name: [0; NAME_BYTES],
+        attach: AttachKind::ClsactOwned,
+        program_id: 0,
+        group: 0,
+    };
+    pair.kernel.set_hook(&hook, &attached).expect("a hook");
+    let ids = pair.kernel.map_ids().expect("the maps");
+    let expected: [(&str, &[&str]); 11] = [
+        (
+            maps::SETTINGS,
+            &["\"abi_version\": 1", "\"idle_udp_ns\": 300000000000"],
+        ),
+        (maps::GROUPS, &["\"placement\": \"Absent\""]),
+        (maps::PREFIXES, &["\"prefix_len\": 112", "\"group\": 0"]),
+        (
+            maps::TUNNELS,
+            &["\"admin\": \"Drain\"", "\"health\": \"Down\""],
+        ),
+        (maps::TUNNEL_INFO, &["\"weight\": 0"]),
+        (maps::TUNNEL_DEVICES, &["\"tunnel\": 3"]),
+        (
+            maps::FLOWS,
+            &[
+                "\"low_port\": 1000",
+                "\"origin\": \"Hashed\"",
+                "\"local\": \"Low\"",
+                "\"placer\": \"Near\"",
+                "\"phase\": \"Closing\"",
+            ],
+        ),
+        (
+            maps::TUNNEL_COUNTERS,
+            &["\"new_flows\": 2", "\"table_full\": 0"],
+        ),
+        (maps::PASS_COUNTERS, &["\"too_many_headers\": 0"]),
+        (maps::BUCKET_TABLES, &["\"buckets\": ["]),
+        (
+            maps::HOOKS,
+            &["\"kind\": \"Ingress\"", "\"attach\": \"ClsactOwned\""],
+        ),
+    ];
+    for name in maps::ALL {
+        assert!(expected.iter().any(|(listed, _)| *listed == name), "{name}");
+    }
+    for (name, wanted) in expected {
+        let text = bpftool::dump(ids[name]).expect("a dump");
+        for part in wanted {
+            assert!(text.contains(part), "{name}: no {part} in\n{}", head(&text));
+        }
+        for bad in ["0x", "key: ", "value: "] {
+            assert!(!text.contains(bad), "{name}: {bad} in\n{}", head(&text));
+        }
+    }
+    let mapped = mapped([10, 1, 0, 2]).map(|byte| byte.to_string()).join(",");
+    let flows = bpftool::dump(ids[maps::FLOWS]).expect("a dump");
+    let digits: String = flows.chars().filter(|c| !c.is_whitespace()).collect();
+    assert!(digits.contains(&mapped), "{flows}");
+}
+
+fn head(text: &str) -> String {
+    text.lines().take(60).collect::<Vec<_>>().join("\n")
+}
