@@ -4,8 +4,8 @@ use network_types::ip::IpProto;
 
 use crate::{
     abi::{
-        Admin, FlowEntry, FlowKey, GroupId, Health, NO_TUNNEL, Origin, PassReason, Phase, Placer,
-        Settings, Tunnel, TunnelId,
+        Admin, Endpoint, FlowEntry, FlowKey, GroupId, Health, NO_TUNNEL, Origin, PassReason, Phase,
+        Placer, Settings, Tunnel, TunnelId,
     },
     hash::{bucket_of, flow_hash, next_attempt},
     packet::Packet,
@@ -79,24 +79,9 @@ fn choose<P: Packet, T: Tables>(
     parsed: &Parsed,
 ) -> Result<Exit, PassReason> {
     let now_ns = tables.now_ns();
-    let epoch = tables.settings().epoch;
-
     let found = tables.flow(&parsed.key);
-    let mut live = found
-        .filter(|flow| flow.local.get() == parsed.source && !is_over(flow, parsed, tables, now_ns));
-    let group = match live {
-        Some(flow) if flow.epoch.get() == epoch => flow.group.get() as GroupId,
-        _ => {
-            let group = tables
-                .group_of(parsed.dst_addr())
-                .ok_or(PassReason::NotSteered)?;
-            live = live.filter(|flow| flow.group.get() == u32::from(group));
-            if let Some(flow) = live {
-                flow.epoch.set(epoch);
-            }
-            group
-        }
-    };
+    let (live, group) =
+        known(tables, parsed, found, parsed.source, now_ns).ok_or(PassReason::NotSteered)?;
     if parsed.ttl <= 1 {
         return Err(PassReason::TtlExpired);
     }
@@ -126,6 +111,33 @@ fn choose<P: Packet, T: Tables>(
     }
     note_sent(packet, tables, parsed, flow, now_ns);
     Ok(exit)
+}
+
+/// The group of a packet, and its flow's entry if that holds; `None` if the packet is not steered.
+///
+/// Prefixes are searched only for a flow that is not known in this epoch.
+#[inline(always)]
+fn known<'t, T: Tables>(
+    tables: &'t T,
+    parsed: &Parsed,
+    found: Option<&'t SharedFlow>,
+    local: Endpoint,
+    now_ns: u64,
+) -> Option<(Option<&'t SharedFlow>, GroupId)> {
+    let epoch = tables.settings().epoch;
+    let live =
+        found.filter(|flow| flow.local.get() == local && !is_over(flow, parsed, tables, now_ns));
+    if let Some(flow) = live
+        && flow.epoch.get() == epoch
+    {
+        return Some((live, flow.group.get() as GroupId));
+    }
+    let group = tables.group_of(parsed.key.addr(local.other()))?;
+    let live = live.filter(|flow| flow.group.get() == u32::from(group));
+    if let Some(flow) = live {
+        flow.epoch.set(epoch);
+    }
+    Some((live, group))
 }
 
 /// The flow's own tunnel, if it is good enough and its device exists.
@@ -289,7 +301,9 @@ pub fn count_sent<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &Parsed,
 /// that it arrives by; a flow placed here stays where it is.
 #[inline(always)]
 pub fn learn<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &Parsed, arrived_by: TunnelId) {
-    let Some(group) = tables.group_of(parsed.src_addr()) else {
+    let now_ns = tables.now_ns();
+    let found = tables.flow(&parsed.key);
+    let Some((live, group)) = known(tables, parsed, found, parsed.source.other(), now_ns) else {
         return;
     };
     let (packets, bytes) = (u64::from(packet.segments()), u64::from(parsed.l3_len_bytes));
@@ -297,14 +311,8 @@ pub fn learn<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &Parsed, arri
         counters.rx_packets += packets;
         counters.rx_bytes += bytes;
     });
-    let now_ns = tables.now_ns();
     let can_carry = tables.tunnel(arrived_by).is_some_and(Tunnel::is_usable);
-    let found = tables.flow(&parsed.key);
-    if let Some(flow) = found
-        && flow.local.get() != parsed.source
-        && flow.group.get() == u32::from(group)
-        && !is_over(flow, parsed, tables, now_ns)
-    {
+    if let Some(flow) = live {
         let has_moved = flow.tunnel.get() != u32::from(arrived_by);
         if has_moved && can_carry && flow.placer.get() == Placer::Far {
             put_on(tables, flow, arrived_by);

@@ -51,20 +51,6 @@ pub struct Parsed {
     pub tcp_flags: u8,
 }
 
-impl Parsed {
-    /// The address that decides the group of a packet from the LAN.
-    #[inline(always)]
-    pub const fn dst_addr(&self) -> &[u8; 16] {
-        self.key.addr(self.source.other())
-    }
-
-    /// The address that decides the group of a packet from a tunnel.
-    #[inline(always)]
-    pub const fn src_addr(&self) -> &[u8; 16] {
-        self.key.addr(self.source)
-    }
-}
-
 /// TCP flag bits.
 pub mod tcp_flags {
     /// No more data from the sender.
