@@ -113,6 +113,8 @@ pub struct Settings {
     pub idle_udp_ns: u64,
     /// Idle time-out of all other flows (RFC 5508 REQ-2).
     pub idle_other_ns: u64,
+    /// Inode of the network namespace that the device numbers belong to (`/proc/self/ns/net`).
+    pub netns: u64,
 }
 
 /// How a new flow gets its tunnel.

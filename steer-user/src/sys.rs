@@ -33,6 +33,12 @@ pub fn kernel_release() -> io::Result<String> {
         .to_owned())
 }
 
+/// Inode of this thread's network namespace.
+pub fn netns_inode() -> io::Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
+}
+
 /// The version in a release string such as `6.1.0-28-amd64`.
 pub fn parse_kernel_release(release: &str) -> Option<KernelVersion> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());

@@ -125,7 +125,12 @@ impl Attacher<'_> {
 }
 
 /// Writes a plan into the maps. What makes packets move comes last.
-pub(super) fn write(maps: &mut Maps, plan: &Plan, seed: u64) -> Result<(), DatapathError> {
+pub(super) fn write(
+    maps: &mut Maps,
+    plan: &Plan,
+    seed: u64,
+    netns: u64,
+) -> Result<(), DatapathError> {
     let before = maps.settings()?;
     let known = state::tunnels(maps)?;
     let group = u32::from(plan.group_id);
@@ -150,7 +155,7 @@ pub(super) fn write(maps: &mut Maps, plan: &Plan, seed: u64) -> Result<(), Datap
             .iter()
             .any(|prefix| !placed_before.contains(&(*prefix, plan.group_id)));
 
-    let mut settings = settings_of(&plan.idle, seed);
+    let mut settings = settings_of(&plan.idle, seed, netns);
     settings.abi_version = before.abi_version;
     settings.epoch = before.epoch;
     maps.set_settings(&settings)?;
@@ -215,11 +220,11 @@ const ABSENT: Tunnel = Tunnel {
 
 /// Removes the hooks of this group that the plan does not have: of tunnels that were removed, of
 /// devices that were deleted and made anew.
-pub(super) fn detach_others(
+pub(super) async fn detach_others(
     pins: &PinDir,
     maps: &mut Maps,
     plan: &Plan,
-) -> Result<(), DatapathError> {
+) -> Result<(), Failure> {
     let is_planned = |key: &HookKey| match key.kind {
         HookKind::Ingress => plan.hooks.iter().any(|hook| hook.ifindex == key.ifindex),
         HookKind::Learn => plan
@@ -229,7 +234,7 @@ pub(super) fn detach_others(
     };
     for (key, hook) in maps.hooks()? {
         if hook.group == u32::from(plan.group_id) && !is_planned(&key) {
-            programs::detach(pins, key, &decode_name(&hook.name), hook.attach)?;
+            remove_hook(pins, key, &hook).await?;
             maps.remove_hook(key)?;
         }
     }
@@ -245,7 +250,7 @@ pub(super) fn detach_others(
     Ok(())
 }
 
-fn settings_of(idle: &Idle, seed: u64) -> Settings {
+fn settings_of(idle: &Idle, seed: u64, netns: u64) -> Settings {
     let nanos =
         |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Settings {
@@ -256,6 +261,7 @@ fn settings_of(idle: &Idle, seed: u64) -> Settings {
         idle_closing_ns: nanos(idle.closing),
         idle_udp_ns: nanos(idle.udp),
         idle_other_ns: nanos(idle.other),
+        netns,
     }
 }
 
@@ -281,9 +287,9 @@ pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failu
             report.hooks = show::hook_reports(pins, &maps, &devices, None)?;
             maps.for_each_flow(|_, _| report.flows += 1)?;
         }
-        if !dry_run {
-            report_first(remove_everything(pins).await)?;
-        }
+    }
+    if !dry_run && pins.has_remains() {
+        report_first(remove_everything(pins).await)?;
     }
     print_either(context, &report, || report.render())
 }
@@ -319,7 +325,7 @@ pub(super) async fn remove_everything(pins: &PinDir) -> Vec<Failure> {
 
 /// The hooks of these pins. Another layout's TCX hooks go with their pins; its filters on clsact
 /// cannot be known.
-fn hooks_of_any_layout(pins: &PinDir) -> Result<Vec<(HookKey, Hook)>, DatapathError> {
+pub(super) fn hooks_of_any_layout(pins: &PinDir) -> Result<Vec<(HookKey, Hook)>, DatapathError> {
     if maps::check_abi(pins).is_err() || maps::check_shapes(pins).is_err() {
         log::warn!(
             "{}: of another layout; only what is pinned is removed",
@@ -330,7 +336,7 @@ fn hooks_of_any_layout(pins: &PinDir) -> Result<Vec<(HookKey, Hook)>, DatapathEr
     match Maps::open(pins) {
         Ok(maps) => maps.hooks(),
         // A start that was killed before it had made all maps had attached nothing.
-        Err(DatapathError::Map { .. }) => Ok(Vec::new()),
+        Err(DatapathError::Map { .. } | DatapathError::NotRunning { .. }) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }

@@ -96,8 +96,8 @@ impl Daemon {
         role: DaemonRole,
     ) -> Result<(), Failure> {
         let mut events = DeviceEvents::subscribe()?;
-        // What changed between the start and the subscription.
-        self.follow_devices().await?;
+        // What changed between the start and the subscription is looked for at once.
+        let mut must_follow = true;
         let mut heartbeat = steady(HEARTBEAT);
         let mut collect = steady(COLLECT);
         let end = loop {
@@ -110,20 +110,30 @@ impl Daemon {
                         log::warn!("the kernel's device messages stopped; listening anew");
                         events = DeviceEvents::subscribe()?;
                     }
-                    self.follow_devices().await?;
+                    must_follow = !self.follow_or_warn().await;
                 }
                 _ = heartbeat.tick() => {
-                    if !self.pins.is_used() {
+                    if !self.pins.holds_maps() {
                         break End::Replaced;
                     }
+                    if must_follow {
+                        must_follow = !self.follow_or_warn().await;
+                    }
                 }
-                _ = collect.tick() => self.collect_idle()?,
+                _ = collect.tick() => {
+                    if let Err(error) = self.collect_idle() {
+                        log::warn!("removing idle flows: {error}");
+                    }
+                }
             }
         };
-        drop(role);
         match end {
             End::Signal if !self.keep => {
                 let _lock = self.pins.lock()?;
+                if !self.is_current()? {
+                    log::info!("another steerctl took over; nothing is removed");
+                    return Ok(());
+                }
                 for error in apply::remove_everything(&self.pins).await {
                     log::error!("{error}");
                 }
@@ -132,16 +142,41 @@ impl Daemon {
             End::Signal => log::info!("stopped; packets keep being steered (--keep)"),
             End::Replaced => log::info!("replaced by another steerctl"),
         }
+        // Only now may another one begin.
+        drop(role);
         Ok(())
+    }
+
+    /// Whether what is attached are still the programs of this process.
+    fn is_current(&mut self) -> Result<bool, Failure> {
+        if !self.pins.holds_maps() {
+            return Ok(false);
+        }
+        let own = [
+            self.programs.id(HookKind::Ingress)?,
+            self.programs.id(HookKind::Learn)?,
+        ];
+        let hooks = Maps::open(&self.pins)?.hooks()?;
+        Ok(hooks.iter().all(|(_, hook)| own.contains(&hook.program_id)))
+    }
+
+    /// Follows the devices; what went wrong is tried again at the next heartbeat.
+    async fn follow_or_warn(&mut self) -> bool {
+        let result = self.follow_devices().await;
+        if let Err(error) = &result {
+            log::warn!("following the devices: {error}");
+        }
+        result.is_ok()
     }
 
     /// Brings the maps up to date with the devices: up, down, gone, made anew, another number.
     async fn follow_devices(&mut self) -> Result<(), Failure> {
-        if !self.pins.is_used() {
-            return Ok(());
-        }
         let devices = self.netlink.devices().await?;
         let _lock = self.pins.lock()?;
+        // Another steerctl may have changed everything while this one waited.
+        if !self.is_current()? {
+            return Ok(());
+        }
         let attach = self.wanted_hooks(&devices)?;
         let names = attach
             .iter()

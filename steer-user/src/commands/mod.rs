@@ -33,7 +33,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         net::enter_netns(name)?;
     }
     let context = Context {
-        pins: PinDir::new(cli.pin_dir),
+        pins: PinDir::new(std::path::absolute(&cli.pin_dir)?),
         json: cli.json,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -50,7 +50,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Disable(args) => change::disable(&context, &args),
             Command::Enable(args) => change::enable(&context, &args),
             Command::Flows(args) => show::flows(&context, &args),
-            Command::Explain(args) => show::explain(&context, &args),
+            Command::Explain(args) => show::explain(&context, &args).await,
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),
         }

@@ -343,14 +343,19 @@ fn address(key: &FlowKey, endpoint: Endpoint) -> IpAddr {
 }
 
 /// `steerctl explain`.
-pub(super) fn explain(context: &Context, args: &ExplainArgs) -> Result<(), Failure> {
+pub(super) async fn explain(context: &Context, args: &ExplainArgs) -> Result<(), Failure> {
     requirements::check()??;
     let maps = Maps::open(&context.pins)?;
-    let report = explain_report(&maps, args)?;
+    let devices = Netlink::connect()?.devices().await?;
+    let report = explain_report(&maps, &devices, args)?;
     print_either(context, &report, || report.render())
 }
 
-fn explain_report(maps: &Maps, args: &ExplainArgs) -> Result<ExplainReport, Failure> {
+fn explain_report(
+    maps: &Maps,
+    devices: &Devices,
+    args: &ExplainArgs,
+) -> Result<ExplainReport, Failure> {
     let names = Names::read(maps)?;
     let settings = maps.settings()?;
     let now_ns = now_ns();
@@ -386,7 +391,7 @@ fn explain_report(maps: &Maps, args: &ExplainArgs) -> Result<ExplainReport, Fail
     let entry = maps
         .flow(&key)?
         .filter(|entry| !is_idle(&settings, &key, entry, now_ns));
-    let view = View::read(maps, settings, group)?;
+    let view = View::read(maps, devices, settings, group)?;
     if let Some(entry) = entry
         && view.state(entry.tunnel).is_some_and(Tunnel::is_usable)
     {
@@ -420,15 +425,22 @@ fn in_memory(addr: IpAddr) -> Address {
 }
 
 /// The maps as the packet path would see them, for a question that changes nothing.
-struct View {
+struct View<'a> {
+    devices: &'a Devices,
     settings: Settings,
     buckets: Option<Box<steer_common::abi::BucketTable>>,
     tunnels: Vec<KnownTunnel>,
 }
 
-impl View {
-    fn read(maps: &Maps, settings: Settings, group: GroupId) -> Result<Self, DatapathError> {
+impl<'a> View<'a> {
+    fn read(
+        maps: &Maps,
+        devices: &'a Devices,
+        settings: Settings,
+        group: GroupId,
+    ) -> Result<Self, DatapathError> {
         Ok(Self {
+            devices,
             settings,
             buckets: maps.buckets(group)?,
             tunnels: state::tunnels(maps)?,
@@ -443,7 +455,7 @@ impl View {
     }
 }
 
-impl Tables for View {
+impl Tables for View<'_> {
     fn settings(&self) -> &Settings {
         &self.settings
     }
@@ -476,8 +488,13 @@ impl Tables for View {
         self.state(id.into())
     }
 
-    fn fit(&self, _ifindex: u32, _l3_len_bytes: u32) -> Fit {
-        Fit::Fits
+    fn fit(&self, ifindex: u32, _l3_len_bytes: u32) -> Fit {
+        // A question has no packet, so it fits wherever there is a device.
+        if self.devices.by_index(ifindex).is_some() {
+            Fit::Fits
+        } else {
+            Fit::Gone
+        }
     }
 
     fn count(&self, _id: TunnelId, _change: impl FnOnce(&mut TunnelCounters)) {}

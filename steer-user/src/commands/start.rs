@@ -1,6 +1,6 @@
 //! `steerctl run` and `steerctl attach`: from an operator's request to steered packets.
 
-use std::{collections::HashSet, fs::File, io::Read as _, time::Duration};
+use std::{fs::File, io::Read as _, time::Duration};
 
 use steer_common::abi::{AttachKind, Hook, HookKey, HookKind};
 
@@ -69,6 +69,7 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
     requirements::check()??;
     let pins = &context.pins;
     let mode = args.attach;
+    let netns = sys::netns_inode()?;
     let netlink = Netlink::connect()?;
     let devices = netlink.devices().await?;
     let _lock = pins.lock()?;
@@ -79,12 +80,18 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
     let adopts = pins.is_used() && !is_unfinished;
     let (existing, hooks) = if adopts {
         let maps = Maps::open(pins)?;
+        // Device numbers mean nothing in another namespace.
+        if maps.settings()?.netns != netns {
+            let dir = pins.path().to_owned();
+            return Err(DatapathError::OtherNetns { dir }.into());
+        }
         (state::existing(&maps)?, maps.hooks()?)
     } else {
-        (Existing::default(), Vec::new())
+        // What an unfinished start left is ours, too.
+        (Existing::default(), apply::hooks_of_any_layout(pins)?)
     };
     let plan = plan::plan(&args.request(), &devices, &existing, sys::memory_bytes()?)?;
-    let targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
+    let mut targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
     refuse_others(context, &netlink, &plan, &hooks).await?;
     if args.dry_run {
         let report = PlanReport::new(&plan, true);
@@ -103,6 +110,8 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
         for error in apply::remove_everything(pins).await {
             log::warn!("{error}");
         }
+        // Its clsact qdiscs went along.
+        targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
     }
     let prepared = pins.prepare()?;
     let seed = match plan.seed {
@@ -119,7 +128,8 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
         mode,
     }
     .attach_all(&plan);
-    let written = attached.and_then(|way| apply::write(&mut maps, &plan, seed).map(|()| way));
+    let written =
+        attached.and_then(|way| apply::write(&mut maps, &plan, seed, netns).map(|()| way));
     let way = match written {
         Ok(way) => way,
         Err(error) => {
@@ -133,7 +143,7 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
             return Err(error.into());
         }
     };
-    apply::detach_others(pins, &mut maps, &plan)?;
+    apply::detach_others(pins, &mut maps, &plan).await?;
     prepared.keep();
     Ok(Some((format!("ready {}", summary(&plan, way)), programs)))
 }
@@ -157,17 +167,8 @@ async fn refuse_others(
     plan: &Plan,
     hooks: &[(HookKey, Hook)],
 ) -> Result<(), Failure> {
-    let ours: HashSet<u32> = hooks
-        .iter()
-        .flat_map(|(key, hook)| {
-            [
-                Some(hook.program_id),
-                programs::linked_program(&context.pins, *key),
-            ]
-        })
-        .flatten()
-        .collect();
-    let ours: Vec<u32> = ours.into_iter().collect();
+    let mut ours = programs::pinned_programs(&context.pins);
+    ours.extend(hooks.iter().map(|(_, hook)| hook.program_id));
     for hook in &plan.hooks {
         programs::refuse_other_instance(&hook.name, HookKind::Ingress, &ours)?;
     }

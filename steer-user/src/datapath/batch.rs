@@ -1,4 +1,4 @@
-//! Reading a hash map in batches, which aya 0.14 does not offer.
+//! Reading maps in ways that aya 0.14 does not offer: in batches, and of any size.
 //!
 //! One system call brings thousands of entries: a table of a million flows is
 //! read in a fraction of a second instead of seconds.
@@ -8,10 +8,12 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
-use aya::maps::MapData;
+use aya::maps::{MapData, MapType};
 
 /// Entries asked for at once; a bucket of the table must fit.
 const BATCH: usize = 4_096;
+/// `BPF_MAP_LOOKUP_ELEM` of `enum bpf_cmd` (`linux/bpf.h`).
+const LOOKUP: libc::c_long = 1;
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` (`linux/bpf.h`).
 const LOOKUP_BATCH: libc::c_long = 24;
 
@@ -76,5 +78,47 @@ pub(super) fn for_each<const K: usize, const V: usize>(
             return Ok(());
         }
         is_first = false;
+    }
+}
+
+/// The members of `union bpf_attr` for a single element (`linux/bpf.h`).
+#[repr(C)]
+struct ElementAttributes {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// The first element of an array, whatever its size.
+pub(super) fn first_element(map: &MapData) -> io::Result<Vec<u8>> {
+    let info = map.info().map_err(io::Error::other)?;
+    if !matches!(info.map_type(), Ok(MapType::Array)) {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let key = 0_u32;
+    let mut value = vec![0_u8; info.value_size() as usize];
+    let mut attributes = ElementAttributes {
+        map_fd: u32::try_from(map.fd().as_fd().as_raw_fd()).expect("an open descriptor"),
+        reserved: 0,
+        key: (&raw const key) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: an array's key has four bytes, and `value` has the size that the map says; both live
+    // through the call.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            LOOKUP,
+            &raw mut attributes,
+            size_of::<ElementAttributes>(),
+        )
+    };
+    if status < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(value)
     }
 }

@@ -37,8 +37,12 @@ pub enum DatapathError {
         found: u32,
         wanted: u32,
     },
-    #[error("{}: the daemon with pid {pid} does not step back", dir.display())]
-    DaemonStays { dir: PathBuf, pid: i32 },
+    #[error("{}: there is something else in it, which a bpf filesystem would hide", dir.display())]
+    NotEmpty { dir: PathBuf },
+    #[error("{}: steers in another network namespace", dir.display())]
+    OtherNetns { dir: PathBuf },
+    #[error("{}: the daemon does not step back", dir.display())]
+    DaemonStays { dir: PathBuf, pid: Option<i32> },
     #[error("device {device}: another steer instance is attached (program {program_id})")]
     OtherInstance { device: String, program_id: u32 },
     #[error("device {device}: it has an {kind} qdisc where clsact would go")]
@@ -88,16 +92,19 @@ impl DatapathError {
                  steerctl --pin-dir {} detach",
                 dir.display()
             )),
-            Self::OtherMap { path, .. } => Some(format!(
-                "not a map of this steer: steerctl --pin-dir {} detach removes it",
-                path.parent().unwrap_or(path).display()
-            )),
+            Self::OtherMap { .. } => {
+                Some("not a map of this steer: remove it, or name another --pin-dir".into())
+            }
             Self::OtherSize { dir, found, .. } => Some(format!(
                 "leave out --max-flows or give {found}; to change it, first: \
                  steerctl --pin-dir {} detach",
                 dir.display()
             )),
-            Self::DaemonStays { pid, .. } => Some(format!(
+            Self::NotEmpty { .. } => Some("name an empty --pin-dir, or one on a bpffs".into()),
+            Self::OtherNetns { .. } => {
+                Some("name that one by --netns, or another --pin-dir for this one".into())
+            }
+            Self::DaemonStays { pid: Some(pid), .. } => Some(format!(
                 "packets are steered all the same; if it hangs: kill -9 {pid}, then again"
             )),
             Self::OtherInstance { .. } => {

@@ -171,13 +171,10 @@ pub fn check_shapes(pins: &PinDir) -> Result<()> {
 /// The layout version of the pins: `None` where the settings are not pinned or unreadable, 0 where
 /// the start that made them did not finish.
 pub fn pinned_abi(pins: &PinDir) -> Option<u32> {
-    let map = Map::from_map_data(MapData::from_pin(pins.map(maps::SETTINGS)).ok()?).ok()?;
-    // The version is the first field of every layout, whatever follows it.
-    let settings: Settings = Records::<{ size_of::<Settings>() }>::new(maps::SETTINGS, map)
-        .ok()?
-        .get(0)
-        .ok()?;
-    Some(settings.abi_version)
+    let map = MapData::from_pin(pins.map(maps::SETTINGS)).ok()?;
+    // The version is the first field of every layout, whatever size the rest has.
+    let settings = batch::first_element(&map).ok()?;
+    Some(u32::from_ne_bytes(settings.first_chunk().copied()?))
 }
 
 impl Maps {

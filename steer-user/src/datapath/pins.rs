@@ -8,6 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::{
+    maps::MapInfo,
+    programs::links::{FdLink, PinnedLink},
+};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -77,9 +81,28 @@ impl PinDir {
         self.path.join(format!("{kind}_{ifindex}"))
     }
 
-    /// Whether any map of steer is pinned here.
+    /// Whether any map or link of steer is pinned here.
     pub fn is_used(&self) -> bool {
-        maps::ALL.iter().any(|name| self.map(name).exists())
+        !self.pins().is_empty()
+    }
+
+    /// Whether all maps are pinned here.
+    pub fn holds_maps(&self) -> bool {
+        maps::ALL.iter().all(|name| self.map(name).exists())
+    }
+
+    /// Whether a start that was killed before it pinned anything left something here.
+    pub fn has_remains(&self) -> bool {
+        self.is_used()
+            || (self.path.is_dir() && is_on_bpffs(&self.path))
+            || (self.path.starts_with(CUSTOMARY_MOUNT) && is_own_mount(Path::new(CUSTOMARY_MOUNT)))
+    }
+
+    /// The pins of links.
+    pub fn links(&self) -> Vec<PathBuf> {
+        let mut pins = self.pins();
+        pins.retain(|path| maps::ALL.iter().all(|name| !path.ends_with(name)));
+        pins
     }
 
     /// Makes the directory and, where there is none, the bpffs under it.
@@ -101,12 +124,16 @@ impl PinDir {
                 })?;
                 self.path.clone()
             };
+            if has_entries(&target) && target != Path::new(CUSTOMARY_MOUNT) {
+                return Err(DatapathError::NotEmpty { dir: target });
+            }
             mount(
                 Some(MOUNT_SOURCE),
                 &target,
                 Some("bpf"),
                 MsFlags::empty(),
-                None::<&str>,
+                // Who may open a directory may hold a lock on it.
+                Some("mode=0700"),
             )
             .map_err(|errno| DatapathError::NoBpffs {
                 dir: target.clone(),
@@ -153,24 +180,26 @@ impl PinDir {
         };
         let mut file = File::open(&self.path).map_err(failed)?;
         let deadline = Instant::now() + HAND_OVER;
+        let mut asked = None;
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(DaemonRole(lock)),
                 Err((back, Errno::EWOULDBLOCK)) => file = back,
                 Err((_, errno)) => return Err(failed(errno.into())),
             }
-            let Some(pid) = lock_holder(&file).map_err(failed)? else {
-                continue;
-            };
+            let holder = lock_holder(&file).map_err(failed)?;
             if Instant::now() > deadline {
                 return Err(DatapathError::DaemonStays {
                     dir: self.path.clone(),
-                    pid,
+                    pid: holder,
                 });
             }
-            log::info!("taking over from the daemon with pid {pid}");
-            // One that ended by itself just now is as good.
-            let _: nix::Result<()> = kill(Pid::from_raw(pid), Signal::SIGUSR1);
+            if let Some(pid) = holder.filter(|_| holder != asked) {
+                log::info!("asking the daemon with pid {pid} to step back");
+                // One that ended by itself just now is as good.
+                let _: nix::Result<()> = kill(Pid::from_raw(pid), Signal::SIGUSR1);
+                asked = holder;
+            }
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -204,9 +233,7 @@ impl PinDir {
             Err(error) if error.raw_os_error().is_some_and(is_in_use) => {}
             result => attempt(&self.path, result),
         }
-        if is_own_mount(Path::new(CUSTOMARY_MOUNT))
-            && fs::read_dir(CUSTOMARY_MOUNT).is_ok_and(|mut entries| entries.next().is_none())
-        {
+        if is_own_mount(Path::new(CUSTOMARY_MOUNT)) && !has_entries(Path::new(CUSTOMARY_MOUNT)) {
             attempt(
                 Path::new(CUSTOMARY_MOUNT),
                 umount(CUSTOMARY_MOUNT).map_err(io::Error::from),
@@ -215,20 +242,33 @@ impl PinDir {
         errors
     }
 
-    /// Everything here whose name is one of ours.
+    /// Everything here that is ours.
     fn pins(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&self.path) else {
             return Vec::new();
         };
-        let is_ours = |name: &str| {
-            maps::ALL.contains(&name) || name.starts_with("ingress_") || name.starts_with("learn_")
-        };
         entries
             .flatten()
-            .filter(|entry| entry.file_name().to_str().is_some_and(is_ours))
             .map(|entry| entry.path())
+            .filter(|path| is_ours(path))
             .collect()
     }
+}
+
+/// Whether a pin is a map that has the name of its pin, or the link of a hook. Other software may
+/// use such names too.
+fn is_ours(pin: &Path) -> bool {
+    let Some(name) = pin.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    if maps::ALL.contains(&name) {
+        return MapInfo::from_pin(pin).is_ok_and(|info| info.name_as_str() == Some(name));
+    }
+    let number = name
+        .strip_prefix("ingress_")
+        .or_else(|| name.strip_prefix("learn_"));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+        && PinnedLink::from_pin(pin).is_ok_and(|link| FdLink::from(link).info().is_ok())
 }
 
 impl Prepared {
@@ -263,6 +303,10 @@ impl Drop for Prepared {
             report(dir, fs::remove_dir(dir));
         }
     }
+}
+
+fn has_entries(dir: &Path) -> bool {
+    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 fn report(path: &Path, result: io::Result<()>) {

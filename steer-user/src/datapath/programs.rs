@@ -1,5 +1,7 @@
 //! Loading the programs and attaching them: all TC code is here.
 
+use std::path::PathBuf;
+
 use aya::{
     Ebpf, EbpfLoader,
     programs::{
@@ -285,6 +287,15 @@ pub fn refuse_other_instance(device: &str, kind: HookKind, ours: &[u32]) -> Resu
 pub fn linked_program(pins: &PinDir, key: HookKey) -> Option<u32> {
     let link = PinnedLink::from_pin(pins.link(key.kind, key.ifindex)).ok()?;
     Some(FdLink::from(link).info().ok()?.program_id())
+}
+
+/// The ids of the programs behind all pinned links, known to the maps or not.
+pub fn pinned_programs(pins: &PinDir) -> Vec<u32> {
+    let program = |path: &PathBuf| {
+        let link = PinnedLink::from_pin(path).ok()?;
+        Some(FdLink::from(link).info().ok()?.program_id())
+    };
+    pins.links().iter().filter_map(program).collect()
 }
 
 /// The name of a hook's program.

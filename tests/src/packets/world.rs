@@ -102,6 +102,7 @@ impl World {
                 idle_closing_ns: 30 * SECOND,
                 idle_udp_ns: 300 * SECOND,
                 idle_other_ns: 60 * SECOND,
+                netns: 0,
             },
             prefixes: vec![
                 v4(2, 0),
