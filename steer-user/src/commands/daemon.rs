@@ -147,7 +147,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Whether what is attached are still the programs of this process.
+    /// Whether what was attached last are the programs of this process.
     fn is_current(&mut self) -> Result<bool, Failure> {
         if !self.pins.holds_maps() {
             return Ok(false);
@@ -157,7 +157,9 @@ impl Daemon {
             self.programs.id(HookKind::Learn)?,
         ];
         let hooks = Maps::open(&self.pins)?.hooks()?;
-        Ok(hooks.iter().all(|(_, hook)| own.contains(&hook.program_id)))
+        // Ids only grow; a hook whose device is gone keeps an old one.
+        let latest = hooks.iter().map(|(_, hook)| hook.program_id).max();
+        Ok(latest.is_none_or(|id| own.contains(&id)))
     }
 
     /// Follows the devices; what went wrong is tried again at the next heartbeat.
