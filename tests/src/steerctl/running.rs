@@ -127,8 +127,13 @@ impl Running {
     }
 
     /// Ends it in order, and gives all lines of its standard output.
-    pub fn stop(mut self) -> Result<Vec<String>> {
-        self.signal(Signal::SIGTERM)?;
+    pub fn stop(self) -> Result<Vec<String>> {
+        self.stop_by(Signal::SIGTERM)
+    }
+
+    /// Ends it by a signal that it must obey, and gives all lines of its standard output.
+    pub fn stop_by(mut self, signal: Signal) -> Result<Vec<String>> {
+        self.signal(signal)?;
         let status = self.ended()?;
         self.seen.extend(self.lines.iter());
         if !status.success() {

@@ -1,7 +1,9 @@
 //! What the tests share.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context as _, Result};
-use steer_tests::steerctl::{Gateway, Refusal};
+use steer_tests::steerctl::{Gateway, Reader, Refusal, Seen};
 
 /// What most tests steer: `lan0` into `wg0` and `wg1`.
 pub(crate) const STEER: [&str; 10] = [
@@ -71,4 +73,45 @@ pub(crate) fn is_as_before(gateway: &Gateway, before: &str) -> Result<()> {
     let now = gateway.traces()?;
     assert_eq!(now, before, "something of steer is left");
     Ok(())
+}
+
+/// Readers of `wg0` and so on.
+pub(crate) fn readers(gateway: &Gateway, count: usize) -> Result<Vec<Reader>> {
+    let open = |k| Reader::open(gateway.host(), &format!("wg{k}"));
+    (0..count).map(open).collect()
+}
+
+/// Everything that came through any of them.
+pub(crate) fn seen(readers: &[Reader]) -> Seen {
+    let mut all = Seen::default();
+    for seen in readers.iter().map(Reader::seen) {
+        all.doubles += seen.doubles;
+        for datagram in seen.datagrams {
+            if !all.datagrams.insert(datagram) {
+                all.doubles += 1;
+            }
+        }
+    }
+    all
+}
+
+/// How many datagrams came through them all.
+pub(crate) fn total(readers: &[Reader]) -> usize {
+    readers.iter().map(Reader::count).sum()
+}
+
+/// The tunnel and origin of each flow of `flows --json`, by sending port.
+pub(crate) fn flows(gateway: &Gateway) -> Result<BTreeMap<u64, (String, String)>> {
+    let flows = gateway.json(&["flows"])?;
+    let flows = flows.as_array().context("not an array")?;
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
+    Ok(flows
+        .iter()
+        .filter_map(|flow| {
+            Some((
+                flow["src_port"].as_u64()?,
+                (text(&flow["tunnel"]), text(&flow["origin"])),
+            ))
+        })
+        .collect())
 }

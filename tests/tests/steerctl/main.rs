@@ -3,5 +3,7 @@
 
 mod fixture;
 
+mod life;
+mod pins;
 mod refusals;
 mod usage;
