@@ -2,7 +2,7 @@
 //!
 //! The kernel runs the program again and again on one packet and reports the
 //! mean time of a run. Because the packet stays, its TTL falls with each run:
-//! [`REPEAT`] runs start at 255 and end before the program lets it go. The
+//! `REPEAT` runs start at 255 and end before the program lets it go. The
 //! measuring loop costs the same for every program, and the bare redirect,
 //! against which all others are given, contains it too.
 //!
