@@ -3,6 +3,9 @@
 
 mod fixture;
 
+mod changes;
+mod devices;
+mod json;
 mod life;
 mod pins;
 mod refusals;

@@ -1,0 +1,322 @@
+//! Weights, admin states, ids and rehearsals.
+
+use std::collections::BTreeMap;
+use std::net::UdpSocket;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use steer_tests::lab::wait;
+use steer_tests::steerctl::{FAR, Gateway, Sender};
+
+use crate::fixture::{flows, is_as_before, steer, test};
+
+/// Where `explain` says that flows go: share of each tunnel.
+fn explained(gateway: &Gateway, flows: u16) -> Result<BTreeMap<String, f64>> {
+    let mut shares = BTreeMap::new();
+    for tunnel in tunnels_of(gateway, flows)? {
+        *shares.entry(tunnel).or_default() += 1.0 / f64::from(flows);
+    }
+    Ok(shares)
+}
+
+/// The tunnel that `explain` names for each of some flows that do not exist.
+fn tunnels_of(gateway: &Gateway, flows: u16) -> Result<Vec<String>> {
+    (0..flows)
+        .map(|n| {
+            let (src, dst) = (
+                format!("10.1.0.9:{}", 20_000 + n),
+                format!("10.2.{}.7:443", n % 256),
+            );
+            let answer = gateway.json(&["explain", "tcp", &src, &dst])?;
+            ensure!(
+                answer["existing"] == false && answer["reason"] == "hash",
+                "{answer}"
+            );
+            Ok(answer["tunnel"].as_str().context("no tunnel")?.to_owned())
+        })
+        .collect()
+}
+
+fn weight(tunnel: &Value) -> u64 {
+    tunnel["weight"].as_u64().unwrap_or(u64::MAX)
+}
+
+/// Shares of `status` follow from its weights, and the bucket table has them.
+fn agrees(gateway: &Gateway) -> Result<Vec<u64>> {
+    let status = gateway.json(&["status"])?;
+    let tunnels = status["groups"][0]["tunnels"]
+        .as_array()
+        .context("no tunnels")?;
+    let weights: Vec<_> = tunnels.iter().map(weight).collect();
+    let sum: u64 = weights.iter().sum();
+    let explained = explained(gateway, 400)?;
+    for tunnel in tunnels {
+        let share = tunnel["share"].as_f64().context("no share")?;
+        let wanted = f64::from(u32::try_from(weight(tunnel))?) / f64::from(u32::try_from(sum)?);
+        ensure!((share - wanted).abs() < 1e-9, "{tunnel}");
+        let name = tunnel["name"].as_str().unwrap_or("?");
+        let of_table = explained.get(name).copied().unwrap_or(0.0);
+        // Four standard deviations of 400 draws at a half.
+        ensure!(
+            (of_table - share).abs() < 0.1,
+            "{name}: {of_table} of explained flows, share {share}"
+        );
+    }
+    Ok(weights)
+}
+
+/// Many `steerctl weights` at once: any may win, all of it must be one's.
+fn concurrent_weights(name: &str, writers: u64) -> Result<()> {
+    let gateway = Gateway::up(name, 2)?;
+    let _running = gateway.run(&steer("run", &[])[1..])?;
+    let wanted = |writer: u64, round: u64| (writer + 1, 100 + round % 3);
+    let rounds = 100 / writers;
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..writers)
+            .map(|writer| {
+                let gateway = &gateway;
+                scope.spawn(move || {
+                    (0..rounds).try_for_each(|round| {
+                        let (a, b) = wanted(writer, round);
+                        gateway
+                            .done(&["weights", &format!("wg0={a}"), &format!("wg1={b}")])
+                            .map(drop)
+                    })
+                })
+            })
+            .collect();
+        writers.into_iter().try_for_each(|writer| {
+            writer
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    let found = agrees(&gateway)?;
+    let is_one_of_them = (0..writers)
+        .flat_map(|writer| (0..rounds).map(move |round| wanted(writer, round)))
+        .any(|(a, b)| found == [a, b]);
+    assert!(is_one_of_them, "{found:?}");
+    // One more, of very different shares, so that the table is seen to follow.
+    gateway.done(&["weights", "wg0=9", "wg1=1"])?;
+    assert_eq!(agrees(&gateway)?, [9, 1]);
+    gateway.done(&["weights", "wg0=0", "wg1=1"])?;
+    assert_eq!(agrees(&gateway)?, [0, 1]);
+    Ok(())
+}
+
+test!(two_weights_at_once, |name| concurrent_weights(name, 2));
+test!(eight_weights_at_once, |name| concurrent_weights(name, 8));
+
+test!(starts_and_ends_at_once, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let before = gateway.traces()?;
+    let attach = steer("attach", &[]);
+    for _ in 0..5 {
+        let results = thread::scope(|scope| {
+            let all: Vec<_> = [&attach[..], &attach, &["detach"], &attach]
+                .map(|args| scope.spawn(|| gateway.done(args)))
+                .into_iter()
+                .map(|thread| {
+                    thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
+                .collect();
+            all
+        });
+        for result in results {
+            result?;
+        }
+        gateway.done(&["detach"])?;
+        is_as_before(&gateway, &before)?;
+    }
+    Ok(())
+});
+
+test!(the_order_of_listing_does_not_matter, |name| {
+    let gateway = Gateway::up(name, 0)?;
+    let names = ["wg3", "alpha", "wg0", "beta"];
+    names.iter().try_for_each(|name| gateway.add_tunnel(name))?;
+    let listed = |order: &[usize]| -> Result<(Vec<String>, Value)> {
+        let mut args = vec![
+            "attach",
+            "--iface",
+            "lan0",
+            "--prefix",
+            "10.2.0.0/16",
+            "--seed",
+            "0x5eed",
+        ];
+        for index in order {
+            args.extend(["--tunnel", names[*index]]);
+        }
+        gateway.done(&args)?;
+        let found = tunnels_of(&gateway, 200)?;
+        let ids = ids(&gateway)?;
+        gateway.done(&["detach"])?;
+        Ok((found, serde_json::to_value(ids)?))
+    };
+    let first = listed(&[0, 1, 2, 3])?;
+    assert_eq!(listed(&[3, 2, 1, 0])?, first);
+    assert_eq!(listed(&[2, 0, 3, 1])?, first);
+    Ok(())
+});
+
+fn ids(gateway: &Gateway) -> Result<BTreeMap<String, u64>> {
+    let status = gateway.json(&["status"])?;
+    let tunnels = status["groups"][0]["tunnels"].as_array().cloned();
+    Ok(tunnels
+        .into_iter()
+        .flatten()
+        .filter_map(|tunnel| Some((tunnel["name"].as_str()?.to_owned(), tunnel["id"].as_u64()?)))
+        .collect())
+}
+
+test!(ids_are_kept, |name| {
+    let gateway = Gateway::up(name, 3)?;
+    for name in ["uplink", "spare"] {
+        gateway.add_tunnel(name)?;
+    }
+    let attach = |tunnels: &[&str]| -> Result<BTreeMap<String, u64>> {
+        let mut args = vec![
+            "attach",
+            "--iface",
+            "lan0",
+            "--prefix",
+            "10.2.0.0/16",
+            "--seed",
+            "7",
+        ];
+        for tunnel in tunnels {
+            args.extend(["--tunnel", tunnel]);
+        }
+        gateway.done(&args)?;
+        ids(&gateway)
+    };
+    let expect = |pairs: &[(&str, u64)]| -> BTreeMap<String, u64> {
+        pairs
+            .iter()
+            .map(|(name, id)| ((*name).to_owned(), *id))
+            .collect()
+    };
+    // A name without a number gets the smallest that is free.
+    let first = attach(&["uplink", "wg0", "wg1", "wg2@200"])?;
+    assert_eq!(
+        first,
+        expect(&[("uplink", 2), ("wg0", 0), ("wg1", 1), ("wg2", 200)])
+    );
+    let before = tunnels_of(&gateway, 200)?;
+    // Removal renumbers nobody, and moves nobody else's flows.
+    let second = attach(&["wg1", "wg2", "uplink"])?;
+    assert_eq!(second, expect(&[("uplink", 2), ("wg1", 1), ("wg2", 200)]));
+    let stayed = |after: &[String]| {
+        let others = || before.iter().zip(after).filter(|(old, _)| *old != "wg0");
+        (
+            others().filter(|(old, new)| old == new).count(),
+            others().count(),
+        )
+    };
+    let (same, of) = stayed(&tunnels_of(&gateway, 200)?);
+    assert!(same * 100 >= of * 97, "{same} of {of}");
+    // The number that was wg0's goes to a newcomer last.
+    let third = attach(&["spare", "wg1", "wg2", "uplink"])?;
+    assert_eq!((third["uplink"], third["wg1"], third["wg2"]), (2, 1, 200));
+    // With the first ones back, everything is as it was.
+    assert_eq!(attach(&["wg2", "wg1", "uplink", "wg0"])?, first);
+    assert_eq!(tunnels_of(&gateway, 200)?, before);
+    gateway.done(&["detach"]).map(drop)
+});
+
+test!(disabled_and_enabled, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    gateway.done(&steer("attach", &[]))?;
+    let mut sender = Sender::new(gateway.client(), 60)?;
+    sender.round()?;
+    let first = wait::until("60 flows", Duration::from_secs(5), || {
+        Ok(Some(flows(&gateway)?).filter(|flows| flows.len() == 60))
+    })?;
+    let on = |name: &str| first.values().filter(|(tunnel, _)| tunnel == name).count();
+    let report = gateway.json(&["disable", "wg0"])?;
+    assert_eq!(
+        report["live_flows_moved"].as_u64(),
+        Some(on("wg0").try_into()?),
+        "{report}"
+    );
+    assert_eq!(gateway.tunnel("wg0")?["admin"], "disabled");
+    assert_eq!(gateway.tunnel("wg0")?["share"], 0.0);
+    sender.round()?;
+    let second = wait::until("all flows on wg1", Duration::from_secs(5), || {
+        let now = flows(&gateway)?;
+        Ok(now
+            .values()
+            .all(|(tunnel, _)| tunnel == "wg1")
+            .then_some(now))
+    })?;
+    for (port, (tunnel, _)) in &first {
+        let origin = if tunnel == "wg0" { "moved" } else { "hashed" };
+        assert_eq!(second[port].1, origin, "port {port}");
+    }
+    gateway.done(&["enable", "wg0"])?;
+    sender.round()?;
+    let ahead = sender.ports()?.len();
+    assert_eq!(flows(&gateway)?, second, "live flows stay, all {ahead}");
+    assert!((gateway.tunnel("wg0")?["share"].as_f64().unwrap_or(0.0) - 0.5).abs() < 1e-9);
+    gateway.done(&["detach"]).map(drop)
+});
+
+test!(rehearsals_change_nothing, |name| {
+    let gateway = Gateway::up(name, 3)?;
+    let bare = gateway.traces()?;
+    for verb in ["run", "attach"] {
+        let json = gateway.json(&steer(verb, &["--dry-run"]))?;
+        assert_eq!(json["dry_run"], true, "{json}");
+        is_as_before(&gateway, &bare)?;
+    }
+    gateway.done(&["detach", "--dry-run"])?;
+    is_as_before(&gateway, &bare)?;
+
+    let _running = gateway.run(&steer("run", &[])[1..])?;
+    let client = gateway
+        .client()
+        .within(|| Ok(UdpSocket::bind("10.1.0.2:0")?))?;
+    client.send_to(b"x", FAR)?;
+    wait::until("a flow", Duration::from_secs(5), || {
+        Ok((flows(&gateway)?.len() == 1).then_some(()))
+    })?;
+    let (traces, status) = (gateway.traces()?, status(&gateway)?);
+    let other = [
+        "--iface",
+        "lan0",
+        "--tunnel",
+        "wg2=7",
+        "--prefix",
+        "10.3.0.0/16",
+        "--seed",
+        "9",
+        "--dry-run",
+    ];
+    let verbs = [
+        [&["run"], &other[..]].concat(),
+        [&["attach"], &other[..]].concat(),
+        vec!["weights", "wg0=9", "--dry-run"],
+        vec!["disable", "wg0", "--dry-run"],
+        vec!["enable", "wg0", "--dry-run"],
+        vec!["detach", "--dry-run"],
+    ];
+    for verb in verbs {
+        let said = gateway.done(&verb)?;
+        assert!(!said.is_empty(), "{verb:?}");
+        is_as_before(&gateway, &traces)?;
+        assert_eq!(self::status(&gateway)?, status, "{verb:?}");
+    }
+    Ok(())
+});
+
+/// All of `status`, without what the client's neighbour discovery counts.
+fn status(gateway: &Gateway) -> Result<Value> {
+    let mut status = gateway.json(&["status"])?;
+    status["passed"].take();
+    Ok(status)
+}

@@ -1,0 +1,179 @@
+//! Devices that come, go, and come back while `run` watches.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use steer_tests::lab::wait;
+use steer_tests::steerctl::{Gateway, Reader, Sender, tcx_programs};
+
+use crate::fixture::{flows, is_as_before, steer, test};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Waits until a tunnel's health is as given.
+fn health(gateway: &Gateway, tunnel: &str, health: &str) -> Result<()> {
+    wait::until(&format!("{tunnel} {health}"), SOON, || {
+        Ok((gateway.tunnel(tunnel)?["health"] == health).then_some(()))
+    })
+}
+
+/// Waits until a device has one program of steer.
+fn hooked(gateway: &Gateway, device: &str, program: &str) -> Result<()> {
+    wait::until(&format!("{program} on {device}"), SOON, || {
+        let names = tcx_programs(gateway.host(), device)?;
+        Ok((names.len() == 1 && names[0].1.starts_with(program)).then_some(()))
+    })
+}
+
+test!(a_tunnel_is_deleted_and_made_again, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let running = gateway.run(&steer("run", &["--attach", "tcx"])[1..])?;
+    for _ in 0..3 {
+        gateway.ip(&["link", "del", "wg1"])?;
+        health(&gateway, "wg1", "down")?;
+        let gone = gateway.tunnel("wg1")?;
+        assert_eq!(
+            (gone["share"].as_f64(), gone["ifindex"].as_u64()),
+            (Some(0.0), None),
+            "{gone}"
+        );
+        let mut sender = Sender::new(gateway.client(), 20)?;
+        sender.round()?;
+        wait::until("all on wg0", SOON, || {
+            let flows = flows(&gateway)?;
+            let ours = sender.ports()?;
+            Ok(ours
+                .iter()
+                .all(|port| {
+                    flows
+                        .get(&u64::from(*port))
+                        .is_some_and(|(tunnel, _)| tunnel == "wg0")
+                })
+                .then_some(()))
+        })?;
+
+        gateway.add_tunnel("wg1")?;
+        health(&gateway, "wg1", "up")?;
+        hooked(&gateway, "wg1", "steer_learn")?;
+        let reader = Reader::open(gateway.host(), "wg1")?;
+        let mut sender = Sender::new(gateway.client(), 40)?;
+        sender.round()?;
+        wait::until("datagrams through wg1", SOON, || {
+            Ok((reader.count() > 5).then_some(()))
+        })?;
+    }
+    let hooks = gateway.json(&["status"])?["groups"][0]["hooks"].clone();
+    assert_eq!(hooks.as_array().map(Vec::len), Some(3), "{hooks}");
+    let before = {
+        running.stop()?;
+        gateway.traces()?
+    };
+    assert!(!before.contains("pins/"), "{before}");
+    Ok(())
+});
+
+/// The LAN device is made again, under another number.
+fn lan_returns(name: &str, attach: &str) -> Result<()> {
+    let gateway = Gateway::up(name, 1)?;
+    let before = gateway.traces()?;
+    let tunnel = Reader::open(gateway.host(), "wg0")?;
+    let args = [
+        "--iface",
+        "lan0",
+        "--tunnel",
+        "wg0",
+        "--prefix",
+        "10.2.0.0/16",
+        "--attach",
+        attach,
+    ];
+    let running = gateway.run(&args)?;
+    for _ in 0..3 {
+        gateway.ip(&["link", "del", "lan0"])?;
+        gateway.add_lan()?;
+        let mut sender = Sender::new(gateway.client(), 10)?;
+        tunnel.clear();
+        wait::until("datagrams of the new lan0", SOON, || {
+            sender.round()?;
+            Ok((tunnel.count() >= 10).then_some(()))
+        })?;
+        wait::until("one hook on lan0", SOON, || {
+            let status = gateway.json(&["status"])?;
+            let hooks = status["groups"][0]["hooks"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            Ok((hooks.iter().filter(|hook| hook["iface"] == "lan0").count() == 1).then_some(()))
+        })?;
+    }
+    running.stop()?;
+    drop(tunnel);
+    is_as_before(&gateway, &before)
+}
+
+test!(the_lan_is_deleted_and_made_again, |name| lan_returns(
+    name, "tcx"
+));
+test!(the_lan_is_made_again_on_clsact, |name| lan_returns(
+    name, "clsact"
+));
+
+test!(a_tunnel_goes_down_and_up, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let running = gateway.run(&steer("run", &[])[1..])?;
+    let mut sender = Sender::new(gateway.client(), 60)?;
+    sender.round()?;
+    let first = wait::until("60 flows", SOON, || {
+        Ok(Some(flows(&gateway)?).filter(|flows| flows.len() == 60))
+    })?;
+    gateway.ip(&["link", "set", "wg1", "down"])?;
+    health(&gateway, "wg1", "down")?;
+    sender.round()?;
+    let second = wait::until("all on wg0", SOON, || {
+        let now = flows(&gateway)?;
+        Ok(now
+            .values()
+            .all(|(tunnel, _)| tunnel == "wg0")
+            .then_some(now))
+    })?;
+    for (port, (tunnel, _)) in &first {
+        let origin = if tunnel == "wg1" { "moved" } else { "hashed" };
+        assert_eq!(second[port].1, origin, "port {port}");
+    }
+    gateway.ip(&["link", "set", "wg1", "up"])?;
+    health(&gateway, "wg1", "up")?;
+    sender.round()?;
+    let mut newer = Sender::new(gateway.client(), 60)?;
+    newer.round()?;
+    let third = wait::until("60 more flows", SOON, || {
+        Ok(Some(flows(&gateway)?).filter(|flows| flows.len() == 120))
+    })?;
+    for (port, flow) in &second {
+        assert_eq!(third[port], *flow, "port {port} stays");
+    }
+    let on_wg1 = third.values().filter(|(tunnel, _)| tunnel == "wg1").count();
+    assert!(
+        (10..=50).contains(&on_wg1),
+        "{on_wg1} of 60 new flows on wg1"
+    );
+    running.stop()?;
+    Ok(())
+});
+
+test!(devices_that_flap, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let before = gateway.traces()?;
+    let mut running = gateway.run(&steer("run", &[])[1..])?;
+    for _ in 0..30 {
+        gateway.ip(&["link", "del", "wg1"])?;
+        gateway.add_tunnel("wg1")?;
+    }
+    health(&gateway, "wg1", "up")?;
+    assert!(running.is_alive()?);
+    // While the kernel's messages still come in.
+    gateway.ip(&["link", "set", "wg0", "down"])?;
+    gateway.ip(&["link", "set", "wg0", "up"])?;
+    gateway.done(&["detach"])?;
+    assert!(running.ended()?.success());
+    is_as_before(&gateway, &before)
+});
