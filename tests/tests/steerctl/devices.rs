@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use steer_tests::lab::wait;
-use steer_tests::steerctl::{Gateway, Reader, Sender, tcx_programs};
+use steer_tests::steerctl::{FAR, Gateway, Reader, Sender, tcx_programs};
 
 use crate::fixture::{flows, is_as_before, steer, test};
 
@@ -14,6 +14,17 @@ const SOON: Duration = Duration::from_secs(10);
 fn health(gateway: &Gateway, tunnel: &str, health: &str) -> Result<()> {
     wait::until(&format!("{tunnel} {health}"), SOON, || {
         Ok((gateway.tunnel(tunnel)?["health"] == health).then_some(()))
+    })
+}
+
+/// Waits until new flows use a tunnel: its health is known before the table is made.
+fn used(gateway: &Gateway, tunnel: &str) -> Result<()> {
+    wait::until(&format!("new flows on {tunnel}"), SOON, || {
+        let explain =
+            |port: u32| gateway.json(&["explain", "udp", &format!("10.1.0.9:{port}"), FAR]);
+        let uses = |port| Ok(explain(port)?["tunnel"] == tunnel);
+        let found = (1..=20).map(uses).collect::<Result<Vec<_>>>()?;
+        Ok(found.contains(&true).then_some(()))
     })
 }
 
@@ -56,6 +67,7 @@ test!(a_tunnel_is_deleted_and_made_again, |name| {
         health(&gateway, "wg1", "up")?;
         hooked(&gateway, "wg1", "steer_learn")?;
         let reader = Reader::open(gateway.host(), "wg1")?;
+        used(&gateway, "wg1")?;
         let mut sender = Sender::new(gateway.client(), 40)?;
         sender.round()?;
         wait::until("datagrams through wg1", SOON, || {
@@ -142,6 +154,7 @@ test!(a_tunnel_goes_down_and_up, |name| {
     }
     gateway.ip(&["link", "set", "wg1", "up"])?;
     health(&gateway, "wg1", "up")?;
+    used(&gateway, "wg1")?;
     sender.round()?;
     let mut newer = Sender::new(gateway.client(), 60)?;
     newer.round()?;
