@@ -15,6 +15,8 @@ use steer_common::{
 const HEADERS_BYTES: u32 = 192;
 /// Bits of every offset that an IP header can have.
 const L3_OFFSET_MASK: usize = L3_OFFSET_MAX.next_power_of_two() - 1;
+/// Headers of a merged packet, rounded up: Ethernet, IPv6, TCP with time-stamps.
+const HEADERS_USUAL_BYTES: u32 = 86;
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
 
@@ -170,8 +172,21 @@ impl Packet for Skb {
     #[inline(always)]
     fn segments(&self) -> u32 {
         // SAFETY: `skb` is valid.
-        let segments = unsafe { (*self.context).gso_segs };
-        if segments == 0 { 1 } else { segments }
+        let (segments, size, len) = unsafe {
+            (
+                (*self.context).gso_segs,
+                (*self.context).gso_size,
+                (*self.context).len,
+            )
+        };
+        if segments > 0 {
+            segments
+        } else if size > 0 {
+            // Virtual machines' devices leave the count to whoever needs it (SKB_GSO_DODGY).
+            (len.saturating_sub(HEADERS_USUAL_BYTES) / size).saturating_add(1)
+        } else {
+            1
+        }
     }
 
     #[inline(always)]
