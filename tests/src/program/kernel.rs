@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
-    programs::{ProgramInfo, SchedClassifier, TestRun as _},
+    programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, tc},
+    util::KernelVersion,
 };
 use bytemuck::{CheckedBitPattern, NoUninit, Pod};
 use steer_common::abi::{
@@ -201,6 +202,20 @@ impl Kernel {
             .program(name)
             .with_context(|| format!("no program {name}"))?;
         Ok(program.try_into()?)
+    }
+
+    /// Attaches the program to the ingress of a device, for as long as this lives.
+    pub fn attach(&mut self, name: &str, device: &str) -> Result<()> {
+        if KernelVersion::current()? < KernelVersion::new(6, 6, 0) {
+            tc::qdisc_add_clsact(device).with_context(|| format!("qdisc of {device}"))?;
+        }
+        let program = self
+            .ebpf
+            .program_mut(name)
+            .with_context(|| format!("no program {name}"))?;
+        let program: &mut SchedClassifier = program.try_into()?;
+        program.attach(device, TcAttachType::Ingress)?;
+        Ok(())
     }
 
     /// What the kernel knows of a program.

@@ -1,0 +1,137 @@
+//! Packets through the kernel's own receive path: written into the TAP device
+//! on the LAN, read from the TUN devices of the tunnels.
+//!
+//! A test run shows neither the metadata of a packet (a VLAN tag that the
+//! kernel took out of the frame) nor its delivery; this does.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::OpenOptionsExt as _,
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use nix::{
+    libc,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use crate::packets::world::DEVICES;
+
+/// `struct virtio_net_hdr` before each frame of the TAP device (`linux/virtio_net.h`).
+const VNET_BYTES: usize = 10;
+
+/// Both ends of the gateway.
+pub struct Wire {
+    lan: File,
+    tunnels: Vec<File>,
+}
+
+impl Wire {
+    /// Opens the devices that [`netns::enter`](super::netns::enter) made in this thread's namespace.
+    pub fn open() -> Result<Self> {
+        let lan = open("lan0", libc::IFF_TAP | libc::IFF_VNET_HDR)?;
+        let tunnels = DEVICES
+            .iter()
+            .map(|name| open(name, libc::IFF_TUN))
+            .collect::<Result<_>>()?;
+        Ok(Self { lan, tunnels })
+    }
+
+    /// Lets a frame arrive from the LAN.
+    pub fn send(&mut self, frame: &[u8]) -> Result<()> {
+        self.write([0; VNET_BYTES], frame)
+    }
+
+    /// Lets a TCP packet arrive that stands for segments with as much payload each, as after GRO.
+    /// The frame has no VLAN tag, and its IPv4 header no options.
+    pub fn send_merged(&mut self, frame: &[u8], payload_bytes: u16) -> Result<()> {
+        const NEEDS_CHECKSUM: u8 = 1;
+        const TCP_V4: u8 = 1;
+        let mut header = [0; VNET_BYTES];
+        header[0] = NEEDS_CHECKSUM;
+        header[1] = TCP_V4;
+        // Length of all headers, payload per segment, where the checksum starts and where it goes.
+        for (at, value) in [(2, 54), (4, payload_bytes), (6, 34), (8, 16)] {
+            header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+        }
+        self.write(header, frame)
+    }
+
+    fn write(&mut self, header: [u8; VNET_BYTES], frame: &[u8]) -> Result<()> {
+        let bytes = [&header, frame].concat();
+        let written = self.lan.write(&bytes).context("lan0")?;
+        ensure!(written == bytes.len(), "lan0 took {written} bytes");
+        Ok(())
+    }
+
+    /// What came out of the tunnels: the tunnel and the IP packet. Packets of a steered packet are
+    /// there when [`Wire::send`] returns or a moment later; what the kernel sends on its own account
+    /// is left out.
+    pub fn received(&mut self, patience: Duration) -> Result<Vec<(usize, Vec<u8>)>> {
+        let mut all = Vec::new();
+        let end = Instant::now() + patience;
+        loop {
+            // Once there is something, the rest is there too.
+            let left = if all.is_empty() {
+                end.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
+            let mut fds: Vec<PollFd<'_>> = self
+                .tunnels
+                .iter()
+                .map(|file| PollFd::new(file.as_fd(), PollFlags::POLLIN))
+                .collect();
+            if poll(&mut fds, PollTimeout::try_from(left)?)? == 0 {
+                return Ok(all);
+            }
+            for (tunnel, file) in self.tunnels.iter_mut().enumerate() {
+                let mut packet = vec![0; 65_536];
+                match file.read(&mut packet) {
+                    Ok(length) => {
+                        packet.truncate(length);
+                        if !is_own(&packet) {
+                            all.push((tunnel, packet));
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+    }
+}
+
+/// Multicast and link-local IPv6: what the kernel says on a device that has come up.
+fn is_own(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 6)
+        && packet.get(24).is_some_and(|first| *first == 0xff)
+}
+
+/// Opens an existing TUN or TAP device in this thread's namespace.
+fn open(name: &str, kind: libc::c_int) -> Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")
+        .context("/dev/net/tun")?;
+    // SAFETY: a request of plain numbers and pointers that are not followed; zero is valid for all.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    ensure!(name.len() < request.ifr_name.len(), "{name}: too long");
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(kind | libc::IFF_NO_PI)?;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.
+    let status = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
+    if status < 0 {
+        return Err(std::io::Error::last_os_error()).context(format!("device {name}"));
+    }
+    Ok(file)
+}

@@ -1,0 +1,120 @@
+//! The program tier, on a wire: every row of the packet table through the
+//! kernel's receive path, and what comes out of the tunnels.
+
+use std::time::Duration;
+
+use steer_common::{
+    abi::{PassReason, programs},
+    decide::Verdict,
+};
+use steer_tests::{
+    packets::{
+        build, host,
+        row::{self, Layer, Row},
+        world::DEVICES,
+    },
+    program::{
+        compare::{Pair, hex},
+        netns,
+        wire::Wire,
+    },
+};
+
+/// Time for a packet on its way, and for one that should not come.
+const PATIENCE: Duration = Duration::from_secs(2);
+const IMPATIENCE: Duration = Duration::from_millis(2);
+
+/// Why a test cannot run here is printed, and counts as skipped.
+macro_rules! needs_root {
+    ($name:literal) => {
+        if let Some(reason) = netns::missing() {
+            println!("SKIP {}: {reason}", $name);
+            return;
+        }
+    };
+}
+
+fn start() -> (Pair, Wire) {
+    let mut pair = Pair::new(1_024).expect("the world");
+    let wire = Wire::open().expect("the devices");
+    pair.kernel
+        .attach(programs::INGRESS, "lan0")
+        .expect("attached");
+    (pair, wire)
+}
+
+#[test]
+fn every_row_from_the_lan() {
+    needs_root!("every_row_from_the_lan");
+    let (pair, mut wire) = start();
+    let mut failures = Vec::new();
+    let mut forwarded = 0;
+    for row in row::all().expect("the packet table") {
+        let bytes = build::packet(&row);
+        // A device takes no frame without a whole header.
+        if row.layer != Layer::Ethernet || bytes.len() < 14 {
+            continue;
+        }
+        let host = host::ingress(&pair.host, &bytes);
+        wire.send(&bytes).expect("sent");
+        let (expected, patience) = match host.verdict {
+            Verdict::Redirect(exit) => {
+                forwarded += 1;
+                let packet = hex(&host.bytes[14..]);
+                (vec![(usize::from(exit.tunnel), packet)], PATIENCE)
+            }
+            Verdict::Pass(_) => (Vec::new(), IMPATIENCE),
+        };
+        let received: Vec<_> = wire
+            .received(patience)
+            .expect("the tunnels")
+            .into_iter()
+            .map(|(tunnel, packet)| (tunnel, hex(&packet)))
+            .collect();
+        if received != expected {
+            failures.push(format!(
+                "{}: received {received:?}, expected {expected:?}",
+                row.name
+            ));
+        }
+    }
+    println!("{forwarded} rows came out of a tunnel");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn merged(payload: u16) -> Vec<u8> {
+    let mut row: Row = toml::from_str("name = ''\nexpect = 'ignore'").expect("a row of defaults");
+    row.payload = payload;
+    build::packet(&row)
+}
+
+/// Three segments of exactly the MTU pass as one packet; a byte more in each and the kernel has to
+/// answer.
+#[test]
+fn merged_segments_are_measured_one_by_one() {
+    needs_root!("merged_segments_are_measured_one_by_one");
+    let (pair, mut wire) = start();
+    wire.send_merged(&merged(3 * 1_380), 1_380).expect("sent");
+    let received = wire.received(PATIENCE).expect("the tunnels");
+    let lengths: Vec<usize> = received.iter().map(|(_, packet)| packet.len()).collect();
+    assert_eq!(lengths, [1_420, 1_420, 1_420]);
+    for (_, packet) in &received {
+        assert_eq!(packet[8], 63, "TTL");
+        assert_eq!(build::checksum(&packet[..20]), 0);
+    }
+    let sent: u64 = (0..DEVICES.len())
+        .map(|id| u8::try_from(id).expect("few"))
+        .map(|id| {
+            pair.kernel
+                .tunnel_counters(id)
+                .expect("counters")
+                .tx_packets
+        })
+        .sum();
+    assert_eq!(sent, 3, "segments are counted");
+
+    wire.send_merged(&merged(3 * 1_381), 1_381).expect("sent");
+    assert!(wire.received(IMPATIENCE).expect("the tunnels").is_empty());
+    let passed = pair.kernel.pass_counters().expect("counters");
+    assert_eq!(passed[PassReason::TooBig as usize], 1);
+}
