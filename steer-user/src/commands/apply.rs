@@ -283,8 +283,7 @@ pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failu
     if pins.is_used() {
         // Pins of another layout are removed all the same, only not described.
         if let Ok(maps) = Maps::open(pins) {
-            let devices = Netlink::connect()?.devices().await?;
-            report.hooks = show::hook_reports(pins, &maps, &devices, None)?;
+            report.hooks = show::hook_reports(pins, &maps, &Netlink::connect()?, None).await?;
             maps.for_each_flow(|_, _| report.flows += 1)?;
         }
     }
@@ -401,16 +400,21 @@ pub(super) async fn refuse_foreign_filter(
     if is_known {
         return Ok(());
     }
-    let filters = netlink.clsact_filters(ifindex).await?;
-    let is_ours = |filter: &&crate::net::TcFilter| {
-        filter.ingress && filter.priority == FILTER_PRIORITY && filter.handle == FILTER_HANDLE
-    };
-    match filters.iter().find(is_ours) {
-        Some(_) => Err(DatapathError::OtherInstance {
-            device: name.to_owned(),
+    if has_filter(netlink, ifindex).await? {
+        let device = name.to_owned();
+        return Err(DatapathError::OtherInstance {
+            device,
             program_id: 0,
         }
-        .into()),
-        None => Ok(()),
+        .into());
     }
+    Ok(())
+}
+
+/// Whether a filter of steer, this one's or another's, sits on a device's clsact qdisc.
+pub(super) async fn has_filter(netlink: &Netlink, ifindex: u32) -> Result<bool, NetError> {
+    let filters = netlink.clsact_filters(ifindex).await?;
+    Ok(filters.iter().any(|filter| {
+        filter.ingress && filter.priority == FILTER_PRIORITY && filter.handle == FILTER_HANDLE
+    }))
 }

@@ -19,7 +19,7 @@ use steer_common::{
 };
 
 use super::{
-    Context, Failure, colour, print_either, requirements,
+    Context, Failure, apply, colour, print_either, requirements,
     state::{self, KnownTunnel, decode_name},
 };
 use crate::{
@@ -44,16 +44,16 @@ pub(super) fn now_ns() -> u64 {
 pub(super) async fn status(context: &Context) -> Result<(), Failure> {
     requirements::check()??;
     let maps = Maps::open(&context.pins)?;
-    let devices = Netlink::connect()?.devices().await?;
-    let report = status_report(context, &maps, &devices)?;
+    let report = status_report(context, &maps, &Netlink::connect()?).await?;
     print_either(context, &report, || report.render(colour()))
 }
 
-fn status_report(
+async fn status_report(
     context: &Context,
     maps: &Maps,
-    devices: &Devices,
+    netlink: &Netlink,
 ) -> Result<StatusReport, Failure> {
+    let devices = &netlink.devices().await?;
     let settings = maps.settings()?;
     let now_ns = now_ns();
     let mut entries = 0;
@@ -102,7 +102,7 @@ fn status_report(
             },
             seed: settings.seed,
             epoch: settings.epoch,
-            hooks: hook_reports(&context.pins, maps, devices, Some(id))?,
+            hooks: hook_reports(&context.pins, maps, netlink, Some(id)).await?,
             tunnels: reports,
         });
     }
@@ -196,38 +196,43 @@ fn admin_name(admin: Admin) -> &'static str {
     }
 }
 
-pub(super) fn hook_reports(
+pub(super) async fn hook_reports(
     pins: &PinDir,
     maps: &Maps,
-    devices: &Devices,
+    netlink: &Netlink,
     group: Option<GroupId>,
-) -> Result<Vec<HookReport>, DatapathError> {
+) -> Result<Vec<HookReport>, Failure> {
     let mut hooks = maps.hooks()?;
     hooks.retain(|(_, hook)| group.is_none_or(|group| hook.group == u32::from(group)));
     hooks.sort_by_key(|(key, _)| (key.kind as u32, key.ifindex));
-    Ok(hooks
-        .into_iter()
-        .map(|(key, hook)| {
-            let is_there = devices.by_index(key.ifindex).is_some();
-            let program_id = match hook.attach {
-                AttachKind::Tcx => programs::linked_program(pins, key),
-                AttachKind::Clsact | AttachKind::ClsactOwned => Some(hook.program_id),
-            };
-            HookReport {
-                iface: decode_name(&hook.name),
-                ifindex: key.ifindex,
-                hook: match key.kind {
-                    HookKind::Ingress => "ingress".into(),
-                    HookKind::Learn => "learn".into(),
-                },
-                attach: match hook.attach {
-                    AttachKind::Tcx => "tcx".into(),
-                    AttachKind::Clsact | AttachKind::ClsactOwned => "clsact".into(),
-                },
-                program_id: program_id.filter(|_| is_there),
+    let devices = netlink.devices().await?;
+    let mut reports = Vec::new();
+    for (key, hook) in hooks {
+        // What the kernel has, not what was noted when attaching.
+        let program_id = match hook.attach {
+            // The link of a deleted device still names its program.
+            AttachKind::Tcx => programs::linked_program(pins, key)
+                .filter(|_| devices.by_index(key.ifindex).is_some()),
+            AttachKind::Clsact | AttachKind::ClsactOwned => {
+                let is_there = apply::has_filter(netlink, key.ifindex).await?;
+                is_there.then_some(hook.program_id)
             }
-        })
-        .collect())
+        };
+        reports.push(HookReport {
+            iface: decode_name(&hook.name),
+            ifindex: key.ifindex,
+            hook: match key.kind {
+                HookKind::Ingress => "ingress".into(),
+                HookKind::Learn => "learn".into(),
+            },
+            attach: match hook.attach {
+                AttachKind::Tcx => "tcx".into(),
+                AttachKind::Clsact | AttachKind::ClsactOwned => "clsact".into(),
+            },
+            program_id,
+        });
+    }
+    Ok(reports)
 }
 
 /// `steerctl flows`.
