@@ -180,13 +180,12 @@ impl Packet for Skb {
             )
         };
         if segments > 0 {
-            segments
-        } else if size > 0 {
-            // Virtual machines' devices leave the count to whoever needs it (SKB_GSO_DODGY).
-            (len.saturating_sub(HEADERS_USUAL_BYTES) / size).saturating_add(1)
-        } else {
-            1
+            return segments;
         }
+        // Virtual machines' devices leave the count to whoever needs it (SKB_GSO_DODGY). A packet
+        // that is not merged has the size 0.
+        let payload = len.saturating_sub(HEADERS_USUAL_BYTES);
+        payload.checked_div(size).map_or(1, |whole| whole + 1)
     }
 
     #[inline(always)]
