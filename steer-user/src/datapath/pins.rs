@@ -15,7 +15,7 @@ use aya::{
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
-    mount::{MsFlags, mount, umount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sys::{
         signal::{Signal, kill},
         statfs::{BPF_FS_MAGIC, statfs},
@@ -225,19 +225,17 @@ impl PinDir {
         for path in self.pins() {
             attempt(&path, fs::remove_file(&path));
         }
-        if is_own_mount(&self.path) {
-            attempt(&self.path, umount(&self.path).map_err(io::Error::from));
+        if is_own_mount(&self.path) && !has_entries(&self.path) {
+            attempt(&self.path, unmount(&self.path));
         }
         match fs::remove_dir(&self.path) {
             // Somebody else's files, or somebody else's mount: theirs to keep.
             Err(error) if error.raw_os_error().is_some_and(is_in_use) => {}
             result => attempt(&self.path, result),
         }
-        if is_own_mount(Path::new(CUSTOMARY_MOUNT)) && !has_entries(Path::new(CUSTOMARY_MOUNT)) {
-            attempt(
-                Path::new(CUSTOMARY_MOUNT),
-                umount(CUSTOMARY_MOUNT).map_err(io::Error::from),
-            );
+        let customary = Path::new(CUSTOMARY_MOUNT);
+        if is_own_mount(customary) && !has_entries(customary) {
+            attempt(customary, unmount(customary));
         }
         errors
     }
@@ -297,7 +295,7 @@ impl Drop for Prepared {
             report(dir, fs::remove_dir(dir));
         }
         if let Some(mounted) = &self.mounted {
-            report(mounted, umount(mounted).map_err(io::Error::from));
+            report(mounted, unmount(mounted));
         }
         for dir in below {
             report(dir, fs::remove_dir(dir));
@@ -305,8 +303,19 @@ impl Drop for Prepared {
     }
 }
 
+/// Whether anything is in the root of a bpffs besides the kernel's own `maps.debug` and
+/// `progs.debug` (`kernel/bpf/preload`).
 fn has_entries(dir: &Path) -> bool {
-    fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some())
+    let is_of_kernel = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name == "maps.debug" || name == "progs.debug"
+    };
+    fs::read_dir(dir).is_ok_and(|entries| entries.flatten().any(|entry| !is_of_kernel(&entry)))
+}
+
+/// Removes a mount of ours, even while a reader, or the daemon's lock, still has the directory open.
+fn unmount(dir: &Path) -> io::Result<()> {
+    umount2(dir, MntFlags::MNT_DETACH).map_err(io::Error::from)
 }
 
 fn report(path: &Path, result: io::Result<()>) {
