@@ -80,10 +80,9 @@ impl Outcome {
 
     /// Fails unless it refused in exactly these words.
     pub fn refused(&self, expected: &Refusal<'_>) -> Result<()> {
-        let mut stderr = format!("steerctl: {}\n", expected.message);
-        if let Some(hint) = expected.hint {
-            stderr += &format!("hint: {hint}\n");
-        }
+        let hint = expected.hint.map(|hint| format!("hint: {hint}\n"));
+        let hint = hint.unwrap_or_default();
+        let stderr = format!("steerctl: {}\n{hint}", expected.message);
         let expected = Self {
             code: expected.code,
             stdout: String::new(),

@@ -112,6 +112,25 @@ test!(a_pin_that_is_another_map, |name| {
     Ok(())
 });
 
+test!(links_whose_maps_are_gone, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let before = gateway.traces()?;
+    // What a detach leaves that is killed half-way.
+    let half_detached = || -> Result<()> {
+        gateway.done(&steer("attach", &["--attach", "tcx"]))?;
+        for map in steer_common::abi::maps::ALL {
+            std::fs::remove_file(gateway.pin(map))?;
+        }
+        Ok(())
+    };
+    half_detached()?;
+    gateway.run(&steer("run", &[])[1..])?.stop()?;
+    is_as_before(&gateway, &before)?;
+    half_detached()?;
+    gateway.done(&["detach"])?;
+    is_as_before(&gateway, &before)
+});
+
 /// A second steer on the devices of the first.
 fn second_instance(name: &str, first: &str, second: &str) -> Result<()> {
     let gateway = Gateway::up(name, 3)?;
