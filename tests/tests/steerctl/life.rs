@@ -71,7 +71,7 @@ fn killed_starts(name: &str, attach: &str) -> Result<()> {
     for attempt in 0..30_u64 {
         let running = Running::start(gateway.command().args(&args))?;
         // The point in its life at which it dies.
-        wait::pause(Duration::from_millis(attempt * 10))?;
+        wait::pause(Duration::from_millis(attempt * 20))?;
         running.kill()?;
         if attempt % 3 != 0 {
             let again = gateway.run(&args[1..])?;

@@ -30,21 +30,44 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// Says that the pins are of another layout; `None` where there is no bpftool.
+fn set_layout(gateway: &Gateway, version: &str) -> Result<Option<()>> {
+    let settings = text(&gateway.pin("settings"));
+    let mut update = vec!["map", "update", "pinned", &settings];
+    update.extend(["key", "0", "0", "0", "0", "value", version, "0", "0", "0"]);
+    // Only the version matters, whatever follows it.
+    update.extend([0; size_of::<steer_common::abi::Settings>() - 4].map(|_: u8| "0"));
+    bpftool(&update)
+}
+
+test!(a_start_killed_before_its_last_step, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let before = gateway.traces()?;
+    for attach in ["tcx", "clsact"] {
+        let args = steer("attach", &["--attach", attach]);
+        let unfinished = || -> Result<Option<()>> {
+            gateway.done(&args)?;
+            set_layout(&gateway, "0")
+        };
+        if unfinished()?.is_none() {
+            println!("SKIP {name}: needs bpftool");
+            break;
+        }
+        gateway.done(&args)?;
+        gateway.done(&["detach"])?;
+        is_as_before(&gateway, &before)?;
+        unfinished()?;
+        gateway.done(&["detach"])?;
+        is_as_before(&gateway, &before)?;
+    }
+    Ok(())
+});
+
 test!(pins_of_another_layout, |name| {
     let gateway = Gateway::up(name, 2)?;
     let before = gateway.traces()?;
     gateway.done(&steer("attach", &[]))?;
-    let settings = text(&gateway.pin("settings"));
-    // Only the version matters, whatever follows it.
-    let value = format!(
-        "77 0 0 0{}",
-        " 0".repeat(size_of::<steer_common::abi::Settings>() - 4)
-    );
-    let mut update = vec![
-        "map", "update", "pinned", &settings, "key", "0", "0", "0", "0", "value",
-    ];
-    update.extend(value.split(' '));
-    if bpftool(&update)?.is_none() {
+    if set_layout(&gateway, "77")?.is_none() {
         println!("SKIP {name}: needs bpftool");
         return Ok(());
     }
