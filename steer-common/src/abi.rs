@@ -159,6 +159,18 @@ pub enum Admin {
     Disabled = 3,
 }
 
+impl Admin {
+    /// The name in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Active => "active",
+            Self::Drain => "drain",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// What is known of a tunnel's ability to carry packets.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
@@ -171,6 +183,18 @@ pub enum Health {
     Degraded = 2,
     /// Carries none: device down or gone, or the probe failed.
     Down = 3,
+}
+
+impl Health {
+    /// The name in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        }
+    }
 }
 
 /// What the packet path needs of a tunnel. Eight bytes, so that no reader sees half of an update.
@@ -248,6 +272,19 @@ pub enum Origin {
     Moved = 4,
     /// By the operator.
     Pinned = 5,
+}
+
+impl Origin {
+    /// The name in JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hashed => "hashed",
+            Self::LeastLoaded => "least_loaded",
+            Self::Learned => "learned",
+            Self::Moved => "moved",
+            Self::Pinned => "pinned",
+        }
+    }
 }
 
 /// An endpoint of a [`FlowKey`].

@@ -10,8 +10,8 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use steer_common::{
     abi::{
-        Admin, AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, HookKind, NO_TUNNEL,
-        Origin, PassReason, Placement, Settings, Tunnel, TunnelCounters, TunnelId,
+        AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, HookKind, NO_TUNNEL, PassReason,
+        Placement, Settings, Tunnel, TunnelCounters, TunnelId,
     },
     decide,
     key::Address,
@@ -155,14 +155,8 @@ fn tunnel_report(
         ifindex: Some(tunnel.state.ifindex).filter(|ifindex| *ifindex != 0),
         weight: tunnel.info.weight,
         share,
-        admin: admin_name(tunnel.state.admin).into(),
-        health: match tunnel.state.health {
-            Health::Unknown => "unknown",
-            Health::Up => "up",
-            Health::Degraded => "degraded",
-            Health::Down => "down",
-        }
-        .into(),
+        admin: tunnel.state.admin.name().into(),
+        health: tunnel.state.health.name().into(),
         health_reason,
         mtu: device.map(|device| device.mtu_bytes),
         flows,
@@ -185,15 +179,6 @@ fn handshake_age_secs(device: &Device) -> Option<u64> {
     let latest = device.wireguard.as_ref()?.latest_handshake()?;
     // The clock may have been set back since.
     Some(since_epoch.saturating_sub(latest).as_secs())
-}
-
-fn admin_name(admin: Admin) -> &'static str {
-    match admin {
-        Admin::Absent => "absent",
-        Admin::Active => "active",
-        Admin::Drain => "drain",
-        Admin::Disabled => "disabled",
-    }
 }
 
 pub(super) async fn hook_reports(
@@ -325,14 +310,7 @@ impl Names {
             dst_port: port(far),
             group: self.groups.get(&entry.group).cloned(),
             tunnel: self.tunnel(entry.tunnel).cloned(),
-            origin: match entry.origin {
-                Origin::Hashed => "hashed",
-                Origin::LeastLoaded => "least_loaded",
-                Origin::Learned => "learned",
-                Origin::Moved => "moved",
-                Origin::Pinned => "pinned",
-            }
-            .into(),
+            origin: entry.origin.name().into(),
             age_secs: secs_since(entry.created_ns),
             idle_secs: secs_since(entry.last_seen_ns),
             tx_packets: entry.tx_packets,

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use steer_common::abi::Admin;
 
 use super::Colour;
 use super::table::{self, Cell, Tone, number, paint, percent, text};
@@ -136,8 +135,8 @@ impl AdminReport {
             .map(|tunnel| AdminRow {
                 name: tunnel.name.clone(),
                 id: tunnel.id,
-                admin_old: admin_name(tunnel.admin_old).into(),
-                admin: admin_name(tunnel.admin).into(),
+                admin_old: tunnel.admin_old.name().into(),
+                admin: tunnel.admin.name().into(),
                 share_old: tunnel.share_old,
                 share: tunnel.share,
             })
@@ -180,15 +179,6 @@ impl AdminReport {
 }
 
 /// The name of an admin state in JSON and tables.
-fn admin_name(admin: Admin) -> &'static str {
-    match admin {
-        Admin::Absent => "absent",
-        Admin::Active => "active",
-        Admin::Drain => "drain",
-        Admin::Disabled => "disabled",
-    }
-}
-
 /// `old → new`, or just the one when they are the same.
 fn arrow<T: ToString + PartialEq>(old: &T, new: &T) -> String {
     if old == new {
@@ -211,6 +201,8 @@ fn finish(mut out: String, notes: &[String], dry_run: bool, colour: Colour) -> S
 #[cfg(test)]
 mod tests {
     use super::super::json;
+    use steer_common::abi::Admin;
+
     use super::*;
     use crate::plan::TunnelChange;
 
