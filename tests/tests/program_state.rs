@@ -1,5 +1,6 @@
 //! The program tier: flow entries over time, full tables, devices that go, sizes, and dumps.
 
+use std::path::Path;
 use std::{thread, time::Duration};
 
 use steer_common::{
@@ -401,11 +402,26 @@ fn dumps_are_readable() {
         for bad in ["0x", "key: ", "value: "] {
             assert!(!text.contains(bad), "{name}: {bad} in\n{}", head(&text));
         }
+        assert_outline(name, &text);
     }
     let mapped = mapped([10, 1, 0, 2]).map(|byte| byte.to_string()).join(",");
     let flows = bpftool::dump(ids[maps::FLOWS]).expect("a dump");
     let digits: String = flows.chars().filter(|c| !c.is_whitespace()).collect();
     assert!(digits.contains(&mapped), "{flows}");
+}
+
+/// Compares with `tests/dumps/NAME.json`; `UPDATE_GENERATED=1` rewrites it.
+fn assert_outline(name: &str, dump: &str) {
+    let outline = bpftool::outline(dump).expect(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("dumps/{name}.json"));
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::write(&path, &outline).expect("the snapshot");
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        outline, stored,
+        "{name}: if it is meant to change: UPDATE_GENERATED=1"
+    );
 }
 
 fn head(text: &str) -> String {
