@@ -3,6 +3,7 @@
 mod apply;
 mod change;
 mod daemon;
+mod explain;
 mod failure;
 mod requirements;
 mod show;
@@ -50,7 +51,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Disable(args) => change::disable(&context, &args),
             Command::Enable(args) => change::enable(&context, &args),
             Command::Flows(args) => show::flows(&context, &args),
-            Command::Explain(args) => show::explain(&context, &args).await,
+            Command::Explain(args) => explain::explain(&context, &args).await,
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),
         }

@@ -1,0 +1,186 @@
+//! `steerctl explain`: which tunnel a flow uses or would use, by the packet path's own decision.
+
+use std::net::IpAddr;
+
+use steer_common::{
+    abi::{
+        BucketTable, FlowEntry, FlowKey, GroupId, NO_TUNNEL, PassReason, Settings, Tunnel,
+        TunnelCounters, TunnelId,
+    },
+    decide,
+    key::Address,
+    tables::{Fit, Inserted, SharedFlow, Tables},
+};
+
+use super::{
+    Context, Failure, print_either, requirements,
+    show::{Names, is_idle, now_ns},
+    state::{self, KnownTunnel},
+};
+use crate::{
+    cli::ExplainArgs,
+    datapath::{DatapathError, maps::Maps},
+    net::{Devices, Netlink},
+    output::ExplainReport,
+    plan,
+};
+
+/// `steerctl explain`.
+pub(super) async fn explain(context: &Context, args: &ExplainArgs) -> Result<(), Failure> {
+    requirements::check()??;
+    let maps = Maps::open(&context.pins)?;
+    let devices = Netlink::connect()?.devices().await?;
+    let report = explain_report(&maps, &devices, args)?;
+    print_either(context, &report, || report.render())
+}
+
+fn explain_report(
+    maps: &Maps,
+    devices: &Devices,
+    args: &ExplainArgs,
+) -> Result<ExplainReport, Failure> {
+    let names = Names::read(maps)?;
+    let settings = maps.settings()?;
+    let now_ns = now_ns();
+    let identifier = args.src.port.or(args.dst.port);
+    let ports = if plan::has_identifier(args.protocol) {
+        (identifier.unwrap_or(0), identifier.unwrap_or(0))
+    } else {
+        (args.src.port.unwrap_or(0), args.dst.port.unwrap_or(0))
+    };
+    let mut key = FlowKey::EMPTY;
+    let (src, dst) = (in_memory(args.src.addr), in_memory(args.dst.addr));
+    key.set(src, dst, ports.0, ports.1, args.protocol);
+
+    // A flow can be asked for from either side.
+    let prefixes = maps.prefixes()?;
+    let longest = |addr: IpAddr| {
+        prefixes
+            .iter()
+            .filter(|(prefix, _)| prefix.contains(&addr))
+            .max_by_key(|(prefix, _)| prefix.prefix_len())
+            .map(|(_, group)| *group)
+    };
+    let none = |reason: &str, group: Option<GroupId>| ExplainReport {
+        group: group.and_then(|id| names.group(id.into()).cloned()),
+        tunnel: None,
+        reason: reason.into(),
+        existing: false,
+        entry: None,
+    };
+    let Some(group) = longest(args.dst.addr).or_else(|| longest(args.src.addr)) else {
+        return Ok(none(PassReason::NotSteered.name(), None));
+    };
+    let entry = maps
+        .flow(&key)?
+        .filter(|entry| !is_idle(&settings, &key, entry, now_ns));
+    let view = View::read(maps, devices, settings, group)?;
+    if let Some(entry) = entry
+        && view.state(entry.tunnel).is_some_and(Tunnel::is_usable)
+    {
+        return Ok(ExplainReport {
+            group: names.group(entry.group).cloned(),
+            tunnel: names.tunnel(entry.tunnel).cloned(),
+            reason: "flow_table".into(),
+            existing: true,
+            entry: Some(names.flow_report(&key, &entry, now_ns)),
+        });
+    }
+    Ok(match decide::pick(&view, &key, 0, group) {
+        Ok(exit) => ExplainReport {
+            group: names.group(group.into()).cloned(),
+            tunnel: names.tunnel(exit.tunnel.into()).cloned(),
+            reason: "hash".into(),
+            existing: entry.is_some(),
+            entry: entry.map(|entry| names.flow_report(&key, &entry, now_ns)),
+        },
+        Err(reason) => none(reason.name(), Some(group)),
+    })
+}
+
+/// An address as the packet path holds it.
+fn in_memory(addr: IpAddr) -> Address {
+    let octets = match addr {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    bytemuck::cast(octets)
+}
+
+/// The maps as the packet path would see them, for a question that changes nothing.
+struct View<'a> {
+    devices: &'a Devices,
+    settings: Settings,
+    buckets: Option<Box<BucketTable>>,
+    tunnels: Vec<KnownTunnel>,
+}
+
+impl<'a> View<'a> {
+    fn read(
+        maps: &Maps,
+        devices: &'a Devices,
+        settings: Settings,
+        group: GroupId,
+    ) -> Result<Self, DatapathError> {
+        Ok(Self {
+            devices,
+            settings,
+            buckets: maps.buckets(group)?,
+            tunnels: state::tunnels(maps)?,
+        })
+    }
+
+    fn state(&self, id: u32) -> Option<Tunnel> {
+        self.tunnels
+            .iter()
+            .find(|tunnel| u32::from(tunnel.id) == id)
+            .map(|tunnel| tunnel.state)
+    }
+}
+
+impl Tables for View<'_> {
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
+
+    fn group_of(&self, _addr: &[u8; 16]) -> Option<GroupId> {
+        None
+    }
+
+    fn flow(&self, _key: &FlowKey) -> Option<&SharedFlow> {
+        None
+    }
+
+    fn insert_flow(&self, _key: &FlowKey, _entry: &FlowEntry) -> Inserted {
+        Inserted::Full
+    }
+
+    fn bucket(&self, _group: GroupId, bucket: u32) -> TunnelId {
+        let found = self
+            .buckets
+            .as_ref()
+            .and_then(|table| table.buckets.get(bucket as usize));
+        found.copied().unwrap_or(NO_TUNNEL)
+    }
+
+    fn tunnel(&self, id: TunnelId) -> Option<Tunnel> {
+        self.state(id.into())
+    }
+
+    fn fit(&self, ifindex: u32, _l3_len_bytes: u32) -> Fit {
+        // A question has no packet, so it fits wherever there is a device.
+        if self.devices.by_index(ifindex).is_some() {
+            Fit::Fits
+        } else {
+            Fit::Gone
+        }
+    }
+
+    fn count(&self, _id: TunnelId, _change: impl FnOnce(&mut TunnelCounters)) {}
+
+    fn add(&self, _counter: &std::cell::Cell<u64>, _n: u64) {}
+}
