@@ -398,7 +398,7 @@ pub enum PassReason {
     TooManyTags = 9,
     /// An IPv6 jumbogram (RFC 2675), or a packet whose length only the kernel knows.
     Jumbogram = 10,
-    /// Rewriting the packet failed; it was left as it came.
+    /// Rewriting the packet failed for want of memory; its TTL may have gone down already.
     RewriteFailed = 11,
 }
 

@@ -60,8 +60,8 @@ impl Skb {
 
     /// Makes the packet what a router would send: TTL down, no VLAN tag, no padding.
     ///
-    /// The packet is unchanged after an error in the first step; the later ones fail only for want
-    /// of memory.
+    /// The first step fails before it changes anything; the later ones fail only for want of memory,
+    /// and leave the TTL lowered.
     #[inline(always)]
     pub(crate) fn forward(&self, parsed: &Parsed) -> Result<(), ()> {
         let &Parsed {
