@@ -67,7 +67,11 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
     for tier in tiers {
         runs.extend(match tier {
             Tier::Host => host(&args.harness)?,
-            Tier::Program => vec![privileged("program", &[], &args.harness)?],
+            Tier::Program => vec![
+                privileged("program", &[], &args.harness)?,
+                privileged("program_state", &[], &args.harness)?,
+                privileged("program_wire", &[], &args.harness)?,
+            ],
             // Labs share the machine's two or more cores and its clock.
             _ => vec![
                 privileged("steerctl", &["--test-threads=1"], &args.harness)?,
@@ -194,5 +198,25 @@ fn close(runs: &[Tally], no_skip: bool) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A target that no tier names would never run, in silence.
+    #[test]
+    fn every_target_belongs_to_a_tier() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests");
+        let source = include_str!("test.rs");
+        for entry in std::fs::read_dir(folder).expect("the tests") {
+            let path = entry.expect("a test").path();
+            let is_target = path.extension().is_some() || path.join("main.rs").exists();
+            let name = path
+                .file_stem()
+                .and_then(|stem| stem.to_str())
+                .expect("a name");
+            let is_named = source.contains(&format!("\"{name}\""));
+            assert!(!is_target || is_named, "{name} is in no tier");
+        }
     }
 }
