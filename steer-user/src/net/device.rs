@@ -31,6 +31,28 @@ impl Devices {
     pub fn iter(&self) -> std::slice::Iter<'_, Device> {
         self.0.iter()
     }
+
+    /// VLAN devices on top of this device, and those on top of them (`QinQ`),
+    /// in the order of their numbers.
+    ///
+    /// Their names say nothing: `lan0.10` may have any VLAN id and any parent.
+    pub fn vlans_on(&self, ifindex: u32) -> Vec<&Device> {
+        let mut found: Vec<&Device> = Vec::new();
+        let mut parents = vec![ifindex];
+        while let Some(parent) = parents.pop() {
+            for device in &self.0 {
+                let is_on_parent = device.vlan.is_some_and(|vlan| vlan.parent == parent);
+                // The kernel has no circles, but a listing is not made at one moment.
+                let is_new = !found.iter().any(|known| known.ifindex == device.ifindex);
+                if is_on_parent && is_new && device.ifindex != ifindex {
+                    found.push(device);
+                    parents.push(device.ifindex);
+                }
+            }
+        }
+        found.sort_by_key(|device| device.ifindex);
+        found
+    }
 }
 
 impl<'a> IntoIterator for &'a Devices {
@@ -43,7 +65,7 @@ impl<'a> IntoIterator for &'a Devices {
 }
 
 /// One network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Device {
     /// Its number.
     pub ifindex: u32,
@@ -59,15 +81,56 @@ pub struct Device {
     pub loopback: bool,
     /// `IFLA_INFO_KIND`: `wireguard`, `tun`, `veth`, …; `None` for hardware.
     pub kind: Option<String>,
+    /// The device that it is a part of: its packets are that one's.
+    pub master: Option<Master>,
+    /// Present for a VLAN device whose parent is in this network namespace.
+    pub vlan: Option<Vlan>,
     /// Addresses with their on-link prefix lengths.
     pub addresses: Vec<IpNet>,
     /// Present when the device is WireGuard and would tell.
     pub wireguard: Option<WireGuard>,
 }
 
+/// The bridge, bond, … that a device belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Master {
+    /// Its number.
+    pub ifindex: u32,
+    /// What it is.
+    pub kind: MasterKind,
+}
+
+/// What a [`Master`] is, and so what its members are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MasterKind {
+    /// A bridge; the member is a bridge port.
+    Bridge,
+    /// A bond; the member is a bond slave.
+    Bond,
+    /// A team; the member is a team port.
+    Team,
+    /// A VRF; the member keeps its packets, but routes by the VRF's table.
+    Vrf,
+    /// Another one, by the kernel's word; empty when the kernel has none.
+    Other(String),
+}
+
+/// Which frames of its parent a VLAN device gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Number of the device that it is on top of.
+    pub parent: u32,
+    /// `EtherType` of the tag: 0x8100 (802.1Q) or 0x88A8 (802.1ad).
+    pub protocol: u16,
+    /// VLAN id.
+    pub id: u16,
+}
+
 /// What a WireGuard device tells about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WireGuard {
+    /// Mark of the encrypted packets that it sends; `None` when it sets none.
+    pub fwmark: Option<u32>,
     /// Its peers.
     pub peers: Vec<Peer>,
 }
@@ -145,5 +208,50 @@ mod tests {
         assert!(has_no_mac_header(0xFFFE), "WireGuard and TUN");
         assert!(!has_no_mac_header(1), "Ethernet");
         assert!(!has_no_mac_header(772), "loopback");
+    }
+
+    fn vlan(ifindex: u32, parent: u32) -> Device {
+        Device {
+            ifindex,
+            vlan: Some(Vlan {
+                parent,
+                protocol: 0x8100,
+                id: 10,
+            }),
+            ..Device::default()
+        }
+    }
+
+    #[test]
+    fn vlans_on_top_of_each_other() {
+        let lan = |ifindex| Device {
+            ifindex,
+            ..Device::default()
+        };
+        // 3 is on 5 is on 2; numbers do not follow the order in which devices were made.
+        let devices = Devices::new(vec![
+            lan(2),
+            lan(4),
+            vlan(3, 5),
+            vlan(5, 2),
+            vlan(6, 2),
+            vlan(7, 4),
+        ]);
+        let on = |ifindex| {
+            let vlans = devices.vlans_on(ifindex);
+            vlans
+                .iter()
+                .map(|device| device.ifindex)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(on(2), [3, 5, 6]);
+        assert_eq!(on(5), [3]);
+        assert_eq!(on(4), [7]);
+        assert_eq!(on(3), [0; 0]);
+        assert_eq!(
+            Devices::new(vec![vlan(2, 3), vlan(3, 2)]).vlans_on(2).len(),
+            1,
+            "a circle ends"
+        );
     }
 }

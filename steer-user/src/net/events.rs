@@ -1,13 +1,13 @@
-//! What happens to devices while steer watches.
+//! What happens to devices and their addresses while steer watches.
 
 use futures_util::StreamExt;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
 
 use super::{Device, NetError, links};
 
-/// Something happened to a device.
+/// Something happened to a device or its addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceEvent {
     /// It appeared, or its name, MTU or flags may have changed. Addresses and WireGuard are not filled in.
@@ -18,6 +18,11 @@ pub enum DeviceEvent {
         ifindex: u32,
         /// Its name.
         name: String,
+    },
+    /// An address of a device came, went or changed; take a new snapshot.
+    AddressesChanged {
+        /// Number of the device.
+        ifindex: u32,
     },
     /// Events were lost; take a new snapshot.
     Lost,
@@ -33,11 +38,14 @@ pub struct DeviceEvents {
 type Messages = futures_util::stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>;
 
 impl DeviceEvents {
-    /// Subscribes to the devices of the current network namespace.
+    /// Subscribes to devices and addresses of the current network namespace.
     pub fn subscribe() -> Result<Self, NetError> {
-        let (connection, _, messages) =
-            rtnetlink::new_multicast_connection(&[MulticastGroup::Link])
-                .map_err(NetError::Socket)?;
+        let (connection, _, messages) = rtnetlink::new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ])
+        .map_err(NetError::Socket)?;
         tokio::spawn(connection);
         Ok(Self {
             messages: messages.map(|(message, _)| message).boxed(),
@@ -58,17 +66,31 @@ impl DeviceEvents {
 }
 
 fn event(payload: NetlinkPayload<RouteNetlinkMessage>) -> Option<DeviceEvent> {
-    match payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
-            links::device(&message).map(DeviceEvent::Changed)
+    let message = match payload {
+        NetlinkPayload::InnerMessage(message) => message,
+        NetlinkPayload::Overrun(_) => return Some(DeviceEvent::Lost),
+        _ => return None,
+    };
+    match message {
+        // A bridge tells of its ports by messages of its own family: a device
+        // that leaves the bridge is no removed device.
+        RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)
+            if message.header.interface_family == AddressFamily::Bridge =>
+        {
+            None
         }
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
+        RouteNetlinkMessage::NewLink(message) => links::device(&message).map(DeviceEvent::Changed),
+        RouteNetlinkMessage::DelLink(message) => {
             links::device(&message).map(|device| DeviceEvent::Removed {
                 ifindex: device.ifindex,
                 name: device.name,
             })
         }
-        NetlinkPayload::Overrun(_) => Some(DeviceEvent::Lost),
+        RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message) => {
+            Some(DeviceEvent::AddressesChanged {
+                ifindex: message.header.index,
+            })
+        }
         _ => None,
     }
 }

@@ -13,7 +13,7 @@ mod wireguard;
 
 use std::io;
 
-pub use device::{Device, Devices, Peer, WireGuard, has_no_mac_header};
+pub use device::{Device, Devices, Master, MasterKind, Peer, Vlan, WireGuard, has_no_mac_header};
 pub use events::{DeviceEvent, DeviceEvents};
 pub use netns::enter_netns;
 pub use qdisc::{IngressQdisc, TcFilter};

@@ -57,6 +57,8 @@ fn parse(answer: &str) -> Option<WireGuard> {
                 (seconds, nanoseconds) = (0, 0);
             }
             "errno" => errno = Some(value),
+            // 0 is "none", and left out by most implementations.
+            "fwmark" => device.fwmark = value.parse().ok().filter(|mark| *mark != 0),
             _ => {}
         }
         let Some(peer) = device.peers.last_mut() else {
@@ -79,7 +81,7 @@ fn parse(answer: &str) -> Option<WireGuard> {
 mod tests {
     use super::*;
 
-    const ANSWER: &str = "private_key=00\nlisten_port=51820\npublic_key=aa\n\
+    const ANSWER: &str = "private_key=00\nlisten_port=51820\nfwmark=51820\npublic_key=aa\n\
         endpoint=192.0.2.1:51820\nlast_handshake_time_sec=1700000000\n\
         last_handshake_time_nsec=5\nallowed_ip=10.2.0.0/16\nallowed_ip=fd00:2::/64\n\
         public_key=bb\nendpoint=[2001:db8::1]:7\nlast_handshake_time_sec=0\n\
@@ -88,6 +90,7 @@ mod tests {
     #[test]
     fn an_answer() {
         let device = parse(ANSWER).expect("an answer");
+        assert_eq!(device.fwmark, Some(51_820));
         assert_eq!(device.peers.len(), 2);
         assert_eq!(
             device
@@ -108,6 +111,13 @@ mod tests {
             Some(Duration::new(1_700_000_000, 5))
         );
         assert_eq!(device.peers[1].latest_handshake, None);
+    }
+
+    #[test]
+    fn no_mark() {
+        for answer in ["errno=0\n\n", "fwmark=0\nerrno=0\n\n"] {
+            assert_eq!(parse(answer).expect("an answer").fwmark, None, "{answer}");
+        }
     }
 
     #[test]

@@ -47,13 +47,21 @@ async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
     message.set_resolved_family_id(family);
     let mut device = WireGuard::default();
     for part in request(message, NLM_F_DUMP).await? {
-        for attribute in part.payload.attributes {
-            if let WireguardAttribute::Peers(peers) = attribute {
-                add_peers(&mut device, &peers);
-            }
-        }
+        add_part(&mut device, &part.payload.attributes);
     }
     Ok(device)
+}
+
+/// Adds one part of the answer. Only the first one has more than peers.
+fn add_part(device: &mut WireGuard, attributes: &[WireguardAttribute]) {
+    for attribute in attributes {
+        match attribute {
+            WireguardAttribute::Peers(peers) => add_peers(device, peers),
+            // 0 is "none".
+            WireguardAttribute::Fwmark(mark) if *mark != 0 => device.fwmark = Some(*mark),
+            _ => {}
+        }
+    }
 }
 
 /// The number under which the kernel knows a generic netlink family.
@@ -163,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_of_an_answer() {
+    fn an_answer() {
         let peer = WireguardPeer(vec![
             WireguardPeerAttribute::PublicKey([1; 32]),
             WireguardPeerAttribute::Endpoint("192.0.2.1:51820".parse().expect("address")),
@@ -178,14 +186,21 @@ mod tests {
             ])]),
         ]);
         let mut device = WireGuard::default();
-        add_peers(&mut device, &[peer]);
-        assert_eq!(
-            device.peers,
-            [Peer {
-                endpoint: "192.0.2.1:51820".parse().ok(),
-                allowed_ips: vec!["10.2.0.0/16".parse().expect("network")],
-                latest_handshake: Some(Duration::new(7, 5)),
-            }]
+        add_part(&mut device, &[WireguardAttribute::Fwmark(0)]);
+        assert_eq!(device, WireGuard::default());
+        add_part(
+            &mut device,
+            &[
+                WireguardAttribute::Fwmark(51_820),
+                WireguardAttribute::Peers(vec![peer]),
+            ],
         );
+        let expected = Peer {
+            endpoint: "192.0.2.1:51820".parse().ok(),
+            allowed_ips: vec!["10.2.0.0/16".parse().expect("network")],
+            latest_handshake: Some(Duration::new(7, 5)),
+        };
+        assert_eq!(device.peers, [expected]);
+        assert_eq!(device.fwmark, Some(51_820));
     }
 }

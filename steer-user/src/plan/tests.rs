@@ -21,11 +21,9 @@ fn lan(ifindex: u32, name: &str, addresses: &[&str]) -> Device {
         name: name.into(),
         mtu_bytes: 1_500,
         up: true,
-        layer3: false,
-        loopback: false,
         kind: Some("veth".into()),
         addresses: networks(addresses),
-        wireguard: None,
+        ..Device::default()
     }
 }
 
@@ -39,7 +37,10 @@ fn wireguard(ifindex: u32, name: &str, address: &str, allowed: &[&str]) -> Devic
         mtu_bytes: 1_420,
         layer3: true,
         kind: Some("wireguard".into()),
-        wireguard: Some(WireGuard { peers: vec![peer] }),
+        wireguard: Some(WireGuard {
+            peers: vec![peer],
+            ..WireGuard::default()
+        }),
         ..lan(ifindex, name, &[address])
     }
 }
