@@ -6,8 +6,12 @@
 mod device;
 mod events;
 mod links;
+mod marks;
 mod netns;
 mod qdisc;
+mod routing;
+mod rule;
+mod rules;
 mod uapi;
 mod wireguard;
 
@@ -15,8 +19,12 @@ use std::io;
 
 pub use device::{Device, Devices, Master, MasterKind, Peer, Vlan, WireGuard, has_no_mac_header};
 pub use events::{DeviceEvent, DeviceEvents};
+pub use marks::{MarkUser, mark_users};
 pub use netns::enter_netns;
 pub use qdisc::{IngressQdisc, TcFilter};
+pub use routing::{Family, OwnRouting, ROUTE_PROTOCOL};
+pub use rule::{MarkRule, Rule, RuleAction};
+pub use rules::RuleChanges;
 
 /// Why the kernel did not tell or do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +34,14 @@ pub enum NetError {
     Socket(#[source] io::Error),
     #[error("{what}: {cause}")]
     Request { what: String, cause: io::Error },
+    #[error("{cause}{}", aftermath(undone, left))]
+    Undone {
+        cause: Box<NetError>,
+        /// Done before the failure, and undone after it.
+        undone: Vec<String>,
+        /// Done before the failure, and still there.
+        left: Vec<String>,
+    },
     #[error("network namespace {name}: {cause}")]
     Netns {
         name: String,
@@ -45,6 +61,17 @@ impl NetError {
                 Some("there are no named namespaces; see ip netns add".into())
             }
             Self::Netns { existing, .. } => Some(format!("existing: {}", existing.join(", "))),
+            Self::Undone { cause, .. } if cause.errno() == Some(libc::EAFNOSUPPORT) => {
+                Some("the kernel needs policy routing (CONFIG_IP_MULTIPLE_TABLES)".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// The kernel's error number, if it is one of the kernel's errors.
+    fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Request { cause, .. } => cause.raw_os_error(),
             _ => None,
         }
     }
@@ -59,6 +86,15 @@ impl NetError {
             cause,
         }
     }
+}
+
+fn aftermath(undone: &[String], left: &[String]) -> String {
+    let clause = |what: &str, names: &[String]| match names {
+        [] => String::new(),
+        names => format!("; {what}: {}", names.join(", ")),
+    };
+    clause("added before, removed again", undone)
+        + &clause("added before, could not be removed", left)
 }
 
 /// A route netlink connection of the current network namespace.

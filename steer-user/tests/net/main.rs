@@ -4,6 +4,7 @@
 mod clsact;
 mod devices;
 mod events;
+mod rules;
 mod wireguard;
 
 use std::process::{Command, Stdio};
@@ -46,6 +47,19 @@ impl Netns {
     /// Moves this thread inside.
     fn enter(&self) {
         enter_netns(&self.0).expect("enter");
+    }
+
+    /// What `ip -json …` says inside.
+    fn json(&self, arguments: &str) -> Vec<serde_json::Value> {
+        let output = Command::new("ip")
+            .args(["-netns", &self.0, "-json", "-Numeric"])
+            .args(arguments.split(' '))
+            .output()
+            .expect("ip");
+        // A table that nothing was ever put in is an error to `ip`, and no text at all.
+        let text = String::from_utf8(output.stdout).expect("text");
+        let start = text.find(['[', '{']).map_or("[]", |start| &text[start..]);
+        serde_json::from_str(start).unwrap_or_else(|_| panic!("ip {arguments}: {text}"))
     }
 
     fn exec(&self, program: &str, arguments: &[&str]) -> bool {
