@@ -12,6 +12,7 @@ mod qdisc;
 mod routing;
 mod rule;
 mod rules;
+pub mod sysctl;
 mod uapi;
 mod wireguard;
 
@@ -42,6 +43,8 @@ pub enum NetError {
         /// Done before the failure, and still there.
         left: Vec<String>,
     },
+    #[error("sysctl {name}: {cause}")]
+    Sysctl { name: String, cause: io::Error },
     #[error("network namespace {name}: {cause}")]
     Netns {
         name: String,
@@ -61,6 +64,11 @@ impl NetError {
                 Some("there are no named namespaces; see ip netns add".into())
             }
             Self::Netns { existing, .. } => Some(format!("existing: {}", existing.join(", "))),
+            Self::Sysctl { name, cause } if cause.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Some(format!(
+                    "/proc/sys is read-only here; set {name} from outside"
+                ))
+            }
             Self::Undone { cause, .. } if cause.errno() == Some(libc::EAFNOSUPPORT) => {
                 Some("the kernel needs policy routing (CONFIG_IP_MULTIPLE_TABLES)".into())
             }

@@ -5,6 +5,7 @@ mod clsact;
 mod devices;
 mod events;
 mod rules;
+mod sysctl;
 mod wireguard;
 
 use std::process::{Command, Stdio};
