@@ -9,6 +9,7 @@ mod links;
 mod marks;
 mod netns;
 mod qdisc;
+mod routes;
 mod routing;
 mod rule;
 mod rules;
@@ -23,6 +24,7 @@ pub use events::{DeviceEvent, DeviceEvents};
 pub use marks::{MarkUser, mark_users};
 pub use netns::enter_netns;
 pub use qdisc::{IngressQdisc, TcFilter};
+pub use routes::{NoRoute, RouteOutcome, TunnelRoute};
 pub use routing::{Family, OwnRouting, ROUTE_PROTOCOL};
 pub use rule::{MarkRule, Rule, RuleAction};
 pub use rules::RuleChanges;
@@ -43,6 +45,8 @@ pub enum NetError {
         /// Done before the failure, and still there.
         left: Vec<String>,
     },
+    #[error("{family} routing table {table}: it has a default route that is not steer's")]
+    ForeignRoute { family: Family, table: u32 },
     #[error("sysctl {name}: {cause}")]
     Sysctl { name: String, cause: io::Error },
     #[error("network namespace {name}: {cause}")]
@@ -64,6 +68,10 @@ impl NetError {
                 Some("there are no named namespaces; see ip netns add".into())
             }
             Self::Netns { existing, .. } => Some(format!("existing: {}", existing.join(", "))),
+            Self::ForeignRoute { family, table } => {
+                let version = if *family == Family::V6 { "-6 " } else { "" };
+                Some(format!("ip {version}route show table {table}"))
+            }
             Self::Sysctl { name, cause } if cause.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 Some(format!(
                     "/proc/sys is read-only here; set {name} from outside"
@@ -116,7 +124,10 @@ pub struct Netlink {
 impl Netlink {
     /// Connects.
     pub fn connect() -> Result<Self, NetError> {
-        let (connection, handle, _) = rtnetlink::new_connection().map_err(NetError::Socket)?;
+        // "Strict" makes a listing hold what was asked for only. Without it the
+        // kernel tells of all routes, and there may be a million.
+        let (connection, handle, _) =
+            rtnetlink::new_connection_with_strict_check().map_err(NetError::Socket)?;
         tokio::spawn(connection);
         Ok(Self { handle })
     }

@@ -4,6 +4,7 @@
 mod clsact;
 mod devices;
 mod events;
+mod routes;
 mod rules;
 mod sysctl;
 mod wireguard;
