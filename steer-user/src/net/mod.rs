@@ -5,9 +5,12 @@
 
 mod device;
 mod events;
+mod exchange;
 mod links;
+mod lookup;
 mod marks;
 mod netns;
+mod nexthop;
 mod qdisc;
 mod routes;
 mod routing;
@@ -21,6 +24,7 @@ use std::io;
 
 pub use device::{Device, Devices, Master, MasterKind, Peer, Vlan, WireGuard, has_no_mac_header};
 pub use events::{DeviceEvent, DeviceEvents};
+pub use lookup::{KernelRoute, PacketOrigin, RouteQuery};
 pub use marks::{MarkUser, mark_users};
 pub use netns::enter_netns;
 pub use qdisc::{IngressQdisc, TcFilter};

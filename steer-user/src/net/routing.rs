@@ -1,6 +1,7 @@
 //! What policy rules and routes have in common: families, and what is steer's.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use netlink_packet_route::AddressFamily;
@@ -45,6 +46,15 @@ impl Family {
     /// Whether this error says that the kernel does not know the family.
     pub(super) fn is_unknown(self, error: &NetError) -> bool {
         self == Self::V6 && matches!(error.errno(), Some(libc::EAFNOSUPPORT | libc::EOPNOTSUPP))
+    }
+}
+
+impl From<IpAddr> for Family {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
     }
 }
 

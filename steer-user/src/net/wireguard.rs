@@ -5,13 +5,9 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use ipnet::IpNet;
 use log::debug;
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_packet_generic::GenlMessage;
 use netlink_packet_generic::ctrl::nlas::GenlCtrlAttrs;
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd};
@@ -19,8 +15,9 @@ use netlink_packet_wireguard::{
     WireguardAllowedIp, WireguardAllowedIpAttr, WireguardAttribute, WireguardCmd, WireguardMessage,
     WireguardPeer, WireguardPeerAttribute,
 };
-use netlink_proto::sys::{SocketAddr, protocols::NETLINK_GENERIC};
+use netlink_proto::sys::protocols::NETLINK_GENERIC;
 
+use super::exchange::exchange;
 use super::{Device, Peer, WireGuard, uapi};
 
 /// Fills in `wireguard` of every device that is WireGuard and would tell.
@@ -46,7 +43,7 @@ async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
     });
     message.set_resolved_family_id(family);
     let mut device = WireGuard::default();
-    for part in request(message, NLM_F_DUMP).await? {
+    for part in exchange(NETLINK_GENERIC, message.into(), NLM_F_DUMP).await? {
         add_part(&mut device, &part.payload.attributes);
     }
     Ok(device)
@@ -70,7 +67,7 @@ async fn family_id(name: &str) -> io::Result<u16> {
         cmd: GenlCtrlCmd::GetFamily,
         nlas: vec![GenlCtrlAttrs::FamilyName(name.into())],
     });
-    request(message, NLM_F_ACK)
+    exchange(NETLINK_GENERIC, message.into(), NLM_F_ACK)
         .await?
         .into_iter()
         .flat_map(|part| part.payload.nlas)
@@ -79,35 +76,6 @@ async fn family_id(name: &str) -> io::Result<u16> {
             _ => None,
         })
         .ok_or_else(|| io::ErrorKind::NotFound.into())
-}
-
-/// Sends one generic netlink request and collects all parts of the answer.
-async fn request<F>(message: GenlMessage<F>, flags: u16) -> io::Result<Vec<GenlMessage<F>>>
-where
-    F: std::fmt::Debug + Clone + Eq + Send + Unpin + 'static,
-    GenlMessage<F>: NetlinkSerializable + NetlinkDeserializable + Unpin + Send,
-{
-    let (connection, handle, _) = netlink_proto::new_connection::<GenlMessage<F>>(NETLINK_GENERIC)?;
-    let server = tokio::spawn(connection);
-    let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | flags;
-    let mut answers = handle
-        .request(message, SocketAddr::new(0, 0))
-        .map_err(|error| io::Error::other(error.to_string()))?;
-    let mut parts = Vec::new();
-    let mut result = Ok(());
-    while let Some(answer) = answers.next().await {
-        match answer.payload {
-            NetlinkPayload::InnerMessage(part) => parts.push(part),
-            NetlinkPayload::Error(error) if error.code.is_some() => result = Err(error.to_io()),
-            NetlinkPayload::Overrun(_) => {
-                result = Err(io::Error::other("the answer was too long for the socket"));
-            }
-            _ => {}
-        }
-    }
-    server.abort();
-    result.map(|()| parts)
 }
 
 /// Adds peers of one part of the answer. A peer whose allowed IPs do not fit

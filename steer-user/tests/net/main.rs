@@ -4,6 +4,7 @@
 mod clsact;
 mod devices;
 mod events;
+mod lookup;
 mod routes;
 mod rules;
 mod sysctl;
