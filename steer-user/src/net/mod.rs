@@ -1,4 +1,4 @@
-//! The only door to netlink and WireGuard.
+//! The only door to netlink, to WireGuard, and to the sysctls of the network.
 //!
 //! Every socket opened here belongs to the network namespace of its thread at
 //! that moment, so [`enter_netns`] comes before everything else.
