@@ -6,6 +6,7 @@
 mod device;
 mod events;
 mod links;
+mod netfilter;
 mod netns;
 mod qdisc;
 mod uapi;
@@ -15,6 +16,7 @@ use std::io;
 
 pub use device::{Device, Devices, Peer, WireGuard, has_no_mac_header};
 pub use events::{DeviceEvent, DeviceEvents};
+pub use netfilter::{DevicePattern, DeviceSet, Finding, FindingKind, Netfilter, PacketFamily};
 pub use netns::enter_netns;
 pub use qdisc::{IngressQdisc, TcFilter};
 
