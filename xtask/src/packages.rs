@@ -37,6 +37,8 @@ pub(crate) enum Item {
     Bpftool,
     /// `nft`.
     Nftables,
+    /// `iptables-nft`, and `iptables-legacy` where the distribution has both.
+    Iptables,
     /// `ping`.
     Ping,
 }
@@ -106,6 +108,9 @@ impl Manager {
             (Self::Pacman, Item::Bpftool) => &[&["bpf"]],
             (_, Item::Bpftool) => &[&["bpftool"]],
             (_, Item::Nftables) => &[&["nftables"]],
+            (Self::Apt | Self::Pacman, Item::Iptables) => &[&["iptables"]],
+            (Self::Dnf, Item::Iptables) => &[&["iptables-nft", "iptables-legacy"]],
+            (Self::Apk, Item::Iptables) => &[&["iptables", "iptables-legacy"]],
             (Self::Apt, Item::Ping) => &[&["iputils-ping"]],
             (_, Item::Ping) => &[&["iputils"]],
         }
@@ -277,6 +282,7 @@ fn elsewhere(item: Item) -> &'static str {
         | Item::WireguardTools
         | Item::Bpftool
         | Item::Nftables
+        | Item::Iptables
         | Item::Ping => "install it by hand and have it in PATH, then:\n    cargo xtask setup",
     }
 }

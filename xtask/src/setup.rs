@@ -113,6 +113,7 @@ fn missing_lab_items() -> Vec<Item> {
         ("wg", Item::WireguardTools),
         ("bpftool", Item::Bpftool),
         ("nft", Item::Nftables),
+        ("iptables-nft", Item::Iptables),
         ("ping", Item::Ping),
     ]
     .into_iter()

@@ -9,6 +9,7 @@ mod exchange;
 mod links;
 mod lookup;
 mod marks;
+mod netfilter;
 mod netns;
 mod nexthop;
 mod qdisc;
@@ -26,6 +27,7 @@ pub use device::{Device, Devices, Master, MasterKind, Peer, Vlan, WireGuard, has
 pub use events::{DeviceEvent, DeviceEvents};
 pub use lookup::{KernelRoute, PacketOrigin, RouteQuery};
 pub use marks::{MarkUser, mark_users};
+pub use netfilter::{DevicePattern, DeviceSet, Finding, FindingKind, Netfilter, PacketFamily};
 pub use netns::enter_netns;
 pub use qdisc::{IngressQdisc, TcFilter};
 pub use routes::{NoRoute, RouteOutcome, TunnelRoute};
