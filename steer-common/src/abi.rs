@@ -13,7 +13,7 @@
 use bytemuck::{CheckedBitPattern, NoUninit, Pod, Zeroable};
 
 /// Version of everything in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Bytes of a device or group name, as in `IFNAMSIZ` (`linux/if.h`), with the final zero.
 pub const NAME_BYTES: usize = 16;
@@ -27,12 +27,22 @@ pub const GROUPS_MAX: usize = 64;
 pub const PREFIXES_MAX: usize = 16_384;
 /// Entries of the hook and tunnel device maps.
 pub const DEVICES_MAX: usize = 1_024;
+/// Entries of the fragment map: datagrams in fragments that are remembered at once.
+pub const FRAGMENTS_MAX: usize = 16_384;
+/// Entries of the address map.
+pub const ADDRESSES_MAX: usize = 4_096;
+/// Entries of the VLAN map: as many as one device can have, and some.
+pub const VLANS_MAX: usize = 8_192;
 /// Buckets of a group's table; prime, as Maglev's permutations need.
 pub const BUCKETS: usize = 65_537;
 /// The bucket of an empty table.
 pub const NO_TUNNEL: TunnelId = 255;
 /// The largest id that a tunnel can have.
 pub const TUNNEL_ID_MAX: TunnelId = 254;
+/// [`Settings::mss_clamp`]: to what fits through the flow's tunnel.
+pub const MSS_CLAMP_MTU: u32 = 1;
+/// The least that [`Settings::mss_clamp`] may ask for (RFC 9293 section 3.7.1).
+pub const MSS_MIN: u32 = 536;
 /// Smallest flow table that is made without `--max-flows`.
 pub const FLOWS_MIN: u32 = 65_536;
 /// Largest flow table that is made without `--max-flows`.
@@ -62,15 +72,25 @@ pub mod maps {
     pub const BUCKET_TABLES: &str = "bucket_tables";
     /// `hash`: [`FlowKey`](super::FlowKey) → [`FlowEntry`](super::FlowEntry).
     pub const FLOWS: &str = "flows";
+    /// `lru_hash`: [`FragmentKey`](super::FragmentKey) → [`Fragment`](super::Fragment).
+    pub const FRAGMENTS: &str = "fragments";
+    /// `hash`: address → [`KnownAddress`](super::KnownAddress).
+    pub const ADDRESSES: &str = "addresses";
+    /// `hash`: ifindex → [`LanDevice`](super::LanDevice).
+    pub const LAN_DEVICES: &str = "lan_devices";
+    /// `hash`: [`VlanKey`](super::VlanKey) → [`Vlan`](super::Vlan).
+    pub const VLANS: &str = "vlans";
     /// `percpu_array[TUNNELS_MAX]` of [`TunnelCounters`](super::TunnelCounters).
     pub const TUNNEL_COUNTERS: &str = "tunnel_counters";
     /// `percpu_array[1]` of [`PassCounters`](super::PassCounters).
     pub const PASS_COUNTERS: &str = "pass_counters";
+    /// `percpu_array[1]` of [`Counters`](super::Counters).
+    pub const COUNTERS: &str = "counters";
     /// `hash`: [`HookKey`](super::HookKey) → [`Hook`](super::Hook).
     pub const HOOKS: &str = "hooks";
 
     /// All of them, in the order in which they are made.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 16] = [
         SETTINGS,
         GROUPS,
         PREFIXES,
@@ -79,8 +99,13 @@ pub mod maps {
         TUNNEL_DEVICES,
         BUCKET_TABLES,
         FLOWS,
+        FRAGMENTS,
+        ADDRESSES,
+        LAN_DEVICES,
+        VLANS,
         TUNNEL_COUNTERS,
         PASS_COUNTERS,
+        COUNTERS,
         HOOKS,
     ];
 }
@@ -89,15 +114,54 @@ pub mod maps {
 pub mod programs {
     /// Steers what enters the LAN device.
     pub const INGRESS: &str = "steer_ingress";
-    /// Learns flows from what enters a tunnel.
+    /// The same for a LAN device without MAC headers.
+    pub const INGRESS_L3: &str = "steer_ingress_l3";
+    /// Marks what enters the LAN device for the kernel's policy rules.
+    pub const MARK: &str = "steer_mark";
+    /// The same for a LAN device without MAC headers.
+    pub const MARK_L3: &str = "steer_mark_l3";
+    /// Learns flows from what comes out of a tunnel.
     pub const LEARN: &str = "steer_learn";
+    /// The same, and forwards it to the LAN.
+    pub const RETURN: &str = "steer_return";
+    /// Steers what the kernel sends into a tunnel.
+    pub const EGRESS: &str = "steer_egress";
+    /// All that steer attaches.
+    pub const ALL: [&str; 7] = [INGRESS, INGRESS_L3, MARK, MARK_L3, LEARN, RETURN, EGRESS];
+
     /// The bare redirect that the benchmark measures everything against.
     pub const BARE_REDIRECT: &str = "bare_redirect";
 }
 
+/// How this gateway steers.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub enum HookMode {
+    /// Not decided yet.
+    Unset = 0,
+    /// On the LAN devices, past the kernel's forwarding and netfilter, both ways.
+    Ingress = 1,
+    /// On the tunnels, after the kernel's forwarding and netfilter.
+    Egress = 2,
+    /// By a mark that is set on the LAN devices and chooses the kernel's route.
+    Mark = 3,
+}
+
+impl HookMode {
+    /// The name in options, JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unset => "unset",
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+            Self::Mark => "mark",
+        }
+    }
+}
+
 /// What holds for every group.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 pub struct Settings {
     /// [`ABI_VERSION`] of the loader that made the maps; written last, so 0 means unfinished.
     pub abi_version: u32,
@@ -115,6 +179,22 @@ pub struct Settings {
     pub idle_other_ns: u64,
     /// Inode of the network namespace that the device numbers belong to (`/proc/self/ns/net`).
     pub netns: u64,
+    /// How this gateway steers.
+    pub hook: HookMode,
+    /// Largest MSS that a TCP connection may announce through a tunnel: 0 leaves it alone,
+    /// [`MSS_CLAMP_MTU`] follows the tunnel's MTU, more is the number itself.
+    pub mss_clamp: u32,
+    /// Bits of the packet mark that are steer's: `tunnel id + 1`. 0 when no packet is marked.
+    pub mark_mask: u32,
+    /// Always 0.
+    pub reserved: u32,
+}
+
+impl Settings {
+    /// The mark of a tunnel under [`Settings::mark_mask`].
+    pub const fn mark_of(mask: u32, tunnel: TunnelId) -> u32 {
+        (tunnel as u32 + 1) << (mask.trailing_zeros() & 31) & mask
+    }
 }
 
 /// How a new flow gets its tunnel.
@@ -222,6 +302,8 @@ pub struct TunnelInfo {
     pub weight: u32,
     /// The group's [`GroupId`].
     pub group: u32,
+    /// The device's `rp_filter` before steer changed it, plus 1; 0 when steer did not.
+    pub rp_filter_before: u32,
 }
 
 /// Which tunnel a device is.
@@ -242,6 +324,96 @@ pub struct BucketTable {
     pub buckets: [TunnelId; BUCKETS],
 }
 
+/// What sets the fragments of one datagram apart from all others (RFC 791 section 3.2, RFC 8200
+/// section 4.5). One direction only.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct FragmentKey {
+    /// Source address.
+    pub src_addr: [u8; 16],
+    /// Destination address.
+    pub dst_addr: [u8; 16],
+    /// Identification, in host order.
+    pub identification: u32,
+    /// IP protocol number of an IPv4 datagram; 44, the fragment header's, for IPv6, whose
+    /// reassembly does not look at the protocol.
+    pub protocol: u32,
+}
+
+/// What the first fragment told about its datagram.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Fragment {
+    /// When it was seen.
+    pub seen_ns: u64,
+    /// Source port, as in a [`FlowKey`].
+    pub src_port: u16,
+    /// Destination port.
+    pub dst_port: u16,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+/// What an address is to this gateway.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub enum AddressKind {
+    /// One of its own.
+    Own = 1,
+    /// Where a tunnel's encrypted packets go.
+    Endpoint = 2,
+}
+
+/// An address that is never steered to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub struct KnownAddress {
+    /// What it is.
+    pub kind: AddressKind,
+    /// The [`TunnelId`] of the tunnel whose own address it is, else [`NO_TUNNEL`].
+    pub tunnel: u32,
+}
+
+/// What packets on a LAN device start with.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub enum LinkLayer {
+    /// An Ethernet header.
+    Ethernet = 1,
+    /// An IP header.
+    Network = 2,
+}
+
+/// A device that packets from a tunnel may be forwarded to: a LAN device, or a VLAN on one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub struct LanDevice {
+    /// What its packets start with.
+    pub link_layer: LinkLayer,
+    /// The LAN device that has the hook; itself, or the one below.
+    pub hook_ifindex: u32,
+}
+
+/// A VLAN tag on a device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct VlanKey {
+    /// The device that the tagged frame came in on.
+    pub ifindex: u32,
+    /// Tag protocol: 0x8100 or 0x88a8.
+    pub protocol: u16,
+    /// VLAN number, 1 to 4094.
+    pub id: u16,
+}
+
+/// A VLAN device.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Vlan {
+    /// Its number.
+    pub ifindex: u32,
+}
+
 /// Both directions of one conversation: the endpoints are sorted.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
@@ -251,8 +423,10 @@ pub struct FlowKey {
     /// Address of the higher endpoint.
     pub high_addr: [u8; 16],
     /// Port of the lower endpoint in host order; the identifier for echo; 0 where there is none.
+    ///
+    /// ESP, AH, GRE and L2TPv3 have one number of 32 bits for both ends: its upper half is here.
     pub low_port: u16,
-    /// Port of the higher endpoint.
+    /// Port of the higher endpoint, or the lower half of such a number.
     pub high_port: u16,
     /// IP protocol number.
     pub protocol: u32,
@@ -382,7 +556,7 @@ pub enum PassReason {
     OtherHost = 1,
     /// The headers contradict themselves or the packet.
     Malformed = 2,
-    /// More IPv6 extension headers than the parser follows.
+    /// More IPv6 extension headers than the parser follows, or longer ones.
     TooManyHeaders = 3,
     /// Multicast, broadcast, link-local, loopback or unspecified address.
     LocalScope = 4,
@@ -400,11 +574,27 @@ pub enum PassReason {
     Jumbogram = 10,
     /// Rewriting the packet failed for want of memory; its TTL may have gone down already.
     RewriteFailed = 11,
+    /// The checksum of the IPv4 header is wrong.
+    BadChecksum = 12,
+    /// IPv4 options or IPv6 hop-by-hop options that a router must look at.
+    RouterOptions = 13,
+    /// Tagged for a VLAN that this gateway has no device for.
+    UnknownVlan = 14,
+    /// From or to one of the gateway's own addresses.
+    OwnAddress = 15,
+    /// To the address that a tunnel's encrypted packets go to.
+    TunnelEndpoint = 16,
+    /// From a tunnel, and the kernel has no route that forwards it: for this gateway itself, usually.
+    NotForwarded = 17,
+    /// From a tunnel, and the next hop's MAC address is not known.
+    NoNeighbour = 18,
+    /// From a tunnel, and its way leads out by a device that is not a LAN device.
+    NotLan = 19,
 }
 
 impl PassReason {
     /// All reasons, in counter order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 20] = [
         Self::NotIp,
         Self::OtherHost,
         Self::Malformed,
@@ -417,6 +607,14 @@ impl PassReason {
         Self::TooManyTags,
         Self::Jumbogram,
         Self::RewriteFailed,
+        Self::BadChecksum,
+        Self::RouterOptions,
+        Self::UnknownVlan,
+        Self::OwnAddress,
+        Self::TunnelEndpoint,
+        Self::NotForwarded,
+        Self::NoNeighbour,
+        Self::NotLan,
     ];
 
     /// The name in JSON, tables and [`PassCounters`].
@@ -434,11 +632,19 @@ impl PassReason {
             Self::TooManyTags => "too_many_tags",
             Self::Jumbogram => "jumbogram",
             Self::RewriteFailed => "rewrite_failed",
+            Self::BadChecksum => "bad_checksum",
+            Self::RouterOptions => "router_options",
+            Self::UnknownVlan => "unknown_vlan",
+            Self::OwnAddress => "own_address",
+            Self::TunnelEndpoint => "tunnel_endpoint",
+            Self::NotForwarded => "not_forwarded",
+            Self::NoNeighbour => "no_neighbour",
+            Self::NotLan => "not_lan",
         }
     }
 }
 
-/// Packets left to the kernel on the LAN device, per CPU; fields in the order of [`PassReason`].
+/// Packets left to the kernel, per CPU; fields in the order of [`PassReason`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[expect(missing_docs, reason = "each field is the PassReason of its name")]
@@ -455,9 +661,31 @@ pub struct PassCounters {
     pub too_many_tags: u64,
     pub jumbogram: u64,
     pub rewrite_failed: u64,
+    pub bad_checksum: u64,
+    pub router_options: u64,
+    pub unknown_vlan: u64,
+    pub own_address: u64,
+    pub tunnel_endpoint: u64,
+    pub not_forwarded: u64,
+    pub no_neighbour: u64,
+    pub not_lan: u64,
 }
 
 const _: () = assert!(size_of::<PassCounters>() == 8 * PassReason::ALL.len());
+
+/// What happened to packets besides, per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Counters {
+    /// Fragments without a first one, which went by their address pair.
+    pub unmatched_fragments: u64,
+    /// ICMP errors about flows that are not known, which went by their address pair.
+    pub unmatched_errors: u64,
+    /// TCP openings whose MSS was lowered.
+    pub clamped_mss: u64,
+    /// Packets from tunnels that were forwarded to the LAN without the kernel.
+    pub returned: u64,
+}
 
 /// Where a program is attached.
 #[repr(u32)]
@@ -465,8 +693,37 @@ const _: () = assert!(size_of::<PassCounters>() == 8 * PassReason::ALL.len());
 pub enum HookKind {
     /// Ingress of the LAN device: steers.
     Ingress = 1,
-    /// Ingress of a tunnel: learns.
+    /// Ingress of a tunnel: learns, and forwards to the LAN in ingress mode.
     Learn = 2,
+    /// Egress of a tunnel: steers.
+    Egress = 3,
+    /// Ingress of the LAN device: marks.
+    Mark = 4,
+}
+
+impl HookKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ingress, Self::Learn, Self::Egress, Self::Mark];
+
+    /// The name in JSON, tables and pins.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Learn => "learn",
+            Self::Egress => "egress",
+            Self::Mark => "mark",
+        }
+    }
+}
+
+/// Where among the programs of a device ours stands.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub enum HookOrder {
+    /// Before those that are there.
+    First = 1,
+    /// After them.
+    Last = 2,
 }
 
 /// How a program is attached.
@@ -503,4 +760,6 @@ pub struct Hook {
     pub group: u32,
     /// The kernel's id of the program that was attached last.
     pub program_id: u32,
+    /// Where among the device's programs.
+    pub order: HookOrder,
 }

@@ -4,8 +4,8 @@ use network_types::ip::IpProto;
 
 use crate::{
     abi::{
-        Admin, Endpoint, FlowEntry, FlowKey, GroupId, Health, NO_TUNNEL, Origin, PassReason, Phase,
-        Placer, Settings, Tunnel, TunnelId,
+        AddressKind, Admin, Endpoint, FlowEntry, FlowKey, GroupId, Health, NO_TUNNEL, Origin,
+        PassReason, Phase, Placer, Settings, Tunnel, TunnelId,
     },
     hash::{bucket_of, flow_hash, next_attempt},
     packet::Packet,
@@ -19,11 +19,41 @@ use crate::{
 /// moment between a tunnel's end and the new table.
 const ATTEMPTS: u32 = 32;
 
-/// What to do with a packet from the LAN.
+/// Where a packet is steered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On a LAN device, past the kernel: steer is the router.
+    Lan,
+    /// On a LAN device, before the kernel, which follows the mark.
+    Mark,
+    /// On a tunnel's device, behind the kernel.
+    Egress {
+        /// The device's number.
+        ifindex: u32,
+        /// The group of its tunnel: the kernel chose that, and steer stays in it.
+        group: GroupId,
+    },
+}
+
+impl Place {
+    /// Whether the packet must fit the device: it is not there yet, and the kernel will not cut it.
+    #[inline(always)]
+    fn must_fit(self, ifindex: u32) -> bool {
+        match self {
+            Self::Lan => true,
+            Self::Mark => false,
+            Self::Egress { ifindex: here, .. } => here != ifindex,
+        }
+    }
+}
+
+/// What to do with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Send it through the tunnel, TTL down and tags popped.
+    /// Send it through the tunnel.
     Redirect(Exit),
+    /// It is too big for its tunnel: leave it to the kernel, which should know the tunnel.
+    TooBig(Exit),
     /// Leave it to the kernel.
     Pass(PassReason),
 }
@@ -35,6 +65,8 @@ pub struct Exit {
     pub tunnel: TunnelId,
     /// Its device.
     pub ifindex: u32,
+    /// Whether the packet may be sent there as it is.
+    pub fits: bool,
 }
 
 impl Tunnel {
@@ -63,47 +95,87 @@ impl Tunnel {
     }
 }
 
-/// Decides about a packet that entered the LAN device.
+/// Decides about a packet from the side behind this gateway.
 #[inline(always)]
-pub fn steer<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &Parsed) -> Verdict {
-    match choose(packet, tables, parsed) {
-        Ok(exit) => Verdict::Redirect(exit),
+pub fn steer<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    parsed: &Parsed,
+    place: Place,
+) -> Verdict {
+    match choose(packet, tables, parsed, place) {
+        Ok(exit) if exit.fits => Verdict::Redirect(exit),
+        Ok(exit) => Verdict::TooBig(exit),
         Err(reason) => Verdict::Pass(reason),
     }
 }
 
+/// The tunnel; a packet that does not fit is neither entered nor counted.
 #[inline(always)]
 fn choose<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     parsed: &Parsed,
+    place: Place,
 ) -> Result<Exit, PassReason> {
     let now_ns = tables.now_ns();
     let found = tables.flow(&parsed.key);
-    let (live, group) =
-        known(tables, parsed, found, parsed.source, now_ns).ok_or(PassReason::NotSteered)?;
-    if parsed.ttl <= 1 {
-        return Err(PassReason::TtlExpired);
+    let Known {
+        live,
+        group,
+        is_checked,
+    } = known(tables, parsed, found, parsed.source, now_ns).ok_or(PassReason::NotSteered)?;
+    match place {
+        Place::Egress { group: own, .. } if own != group => return Err(PassReason::NotSteered),
+        Place::Lan | Place::Mark if parsed.ttl <= 1 => return Err(PassReason::TtlExpired),
+        Place::Lan if parsed.router_options => return Err(PassReason::RouterOptions),
+        _ => {}
     }
+    let owner = if is_checked {
+        None
+    } else {
+        owner(tables, parsed, place)?
+    };
 
     if let Some(flow) = live
-        && let Some(exit) = stay(tables, parsed, flow, Tunnel::is_usable)?
+        && let Some(exit) = stay(tables, parsed, flow, place, Tunnel::is_usable)
     {
-        note_sent(packet, tables, parsed, flow, now_ns);
+        if exit.fits {
+            note_sent(packet, tables, parsed, flow, now_ns);
+        }
         return Ok(exit);
     }
-    let (exit, has_moved) = match pick(tables, &parsed.key, parsed.l3_len_bytes, group) {
-        Ok(exit) => (exit, true),
+    if let Some(flow) = live
+        && flow.origin.get() == Origin::Pinned
+    {
+        return Err(PassReason::NoTunnel);
+    }
+    if let Some(tunnel) = owner {
+        let exit = usable_exit(tables, parsed, tunnel, place).ok_or(PassReason::NoTunnel)?;
+        if !exit.fits {
+            return Ok(exit);
+        }
+        let entry = FlowEntry {
+            origin: Origin::Pinned,
+            ..new_entry(tables, parsed, group, exit.tunnel, now_ns)
+        };
+        return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
+    }
+    let (exit, has_moved) = match tables.pick(parsed, group, place) {
+        Some(exit) => (exit, true),
         // With every tunnel down the flow stays: its own may be the first to come back.
-        Err(PassReason::NoTunnel) => {
+        None => {
             let flow = live.ok_or(PassReason::NoTunnel)?;
-            let exit = stay(tables, parsed, flow, Tunnel::is_wanted)?;
+            let exit = stay(tables, parsed, flow, place, Tunnel::is_wanted);
             (exit.ok_or(PassReason::NoTunnel)?, false)
         }
-        Err(reason) => return Err(reason),
     };
+    if !exit.fits {
+        return Ok(exit);
+    }
     let Some(flow) = live else {
-        return enter(packet, tables, parsed, found, group, exit, now_ns);
+        let entry = new_entry(tables, parsed, group, exit.tunnel, now_ns);
+        return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
     };
     if has_moved {
         put_on(tables, flow, exit.tunnel);
@@ -113,31 +185,75 @@ fn choose<P: Packet, T: Tables>(
     Ok(exit)
 }
 
+/// What the flow table and the prefixes know of a packet.
+pub(crate) struct Known<'t> {
+    /// The flow's entry, if it holds.
+    pub(crate) live: Option<&'t SharedFlow>,
+    /// The packet's group.
+    pub(crate) group: GroupId,
+    /// Whether the entry was checked in this epoch.
+    pub(crate) is_checked: bool,
+}
+
 /// The group of a packet, and its flow's entry if that holds; `None` if the packet is not steered.
 ///
 /// Prefixes are searched only for a flow that is not known in this epoch.
 #[inline(always)]
-fn known<'t, T: Tables>(
+pub(crate) fn known<'t, T: Tables>(
     tables: &'t T,
     parsed: &Parsed,
     found: Option<&'t SharedFlow>,
     local: Endpoint,
     now_ns: u64,
-) -> Option<(Option<&'t SharedFlow>, GroupId)> {
+) -> Option<Known<'t>> {
     let epoch = tables.settings().epoch;
     let live =
         found.filter(|flow| flow.local.get() == local && !is_over(flow, parsed, tables, now_ns));
     if let Some(flow) = live
         && flow.epoch.get() == epoch
     {
-        return Some((live, flow.group.get() as GroupId));
+        return Some(Known {
+            live,
+            group: flow.group.get() as GroupId,
+            is_checked: true,
+        });
     }
     let group = tables.group_of(parsed.key.addr(local.other()))?;
     let live = live.filter(|flow| flow.group.get() == u32::from(group));
     if let Some(flow) = live {
         flow.epoch.set(epoch);
     }
-    Some((live, group))
+    Some(Known {
+        live,
+        group,
+        is_checked: false,
+    })
+}
+
+/// The tunnel whose own address a packet comes from: the far end takes it from no other.
+///
+/// What is from or to this gateway otherwise is refused, where the kernel would refuse it, and so
+/// is what goes to the address that a tunnel's encrypted packets go to.
+#[inline(always)]
+fn owner<T: Tables>(
+    tables: &T,
+    parsed: &Parsed,
+    place: Place,
+) -> Result<Option<TunnelId>, PassReason> {
+    if let Some(known) = tables.address(parsed.key.addr(parsed.source.other())) {
+        return Err(match known.kind {
+            AddressKind::Own => PassReason::OwnAddress,
+            AddressKind::Endpoint => PassReason::TunnelEndpoint,
+        });
+    }
+    match tables.address(parsed.key.addr(parsed.source)) {
+        Some(known) if known.kind == AddressKind::Own => match place {
+            Place::Lan | Place::Mark => Err(PassReason::OwnAddress),
+            Place::Egress { .. } if known.tunnel == u32::from(NO_TUNNEL) => Ok(None),
+            Place::Egress { .. } => Ok(Some(known.tunnel as TunnelId)),
+        },
+        _ => Ok(None),
+    }
 }
 
 /// The flow's own tunnel, if it is good enough and its device exists.
@@ -146,41 +262,62 @@ fn stay<T: Tables>(
     tables: &T,
     parsed: &Parsed,
     flow: &SharedFlow,
+    place: Place,
     is_good_enough: impl FnOnce(Tunnel) -> bool,
-) -> Result<Option<Exit>, PassReason> {
+) -> Option<Exit> {
     let id = flow.tunnel.get() as TunnelId;
-    let Some(tunnel) = tables.tunnel(id) else {
-        return Ok(None);
-    };
+    let tunnel = tables.tunnel(id)?;
     if !is_good_enough(tunnel) {
-        return Ok(None);
+        return None;
     }
-    match tables.fit(tunnel.ifindex, parsed.l3_len_bytes) {
-        Fit::Fits => Ok(Some(Exit {
-            tunnel: id,
-            ifindex: tunnel.ifindex,
-        })),
-        Fit::TooBig => Err(PassReason::TooBig),
-        Fit::Gone => Ok(None),
+    exit_by(tables, parsed, id, tunnel.ifindex, place)
+}
+
+/// A tunnel by its number, if flows may stay on it.
+#[inline(always)]
+fn usable_exit<T: Tables>(tables: &T, parsed: &Parsed, id: TunnelId, place: Place) -> Option<Exit> {
+    let tunnel = tables.tunnel(id)?;
+    if !tunnel.is_usable() {
+        return None;
     }
+    exit_by(tables, parsed, id, tunnel.ifindex, place)
+}
+
+/// A tunnel's device as the way out, if it exists.
+#[inline(always)]
+fn exit_by<T: Tables>(
+    tables: &T,
+    parsed: &Parsed,
+    tunnel: TunnelId,
+    ifindex: u32,
+    place: Place,
+) -> Option<Exit> {
+    let fit = tables.fit(ifindex, parsed.l3_len_bytes);
+    (fit != Fit::Gone).then_some(Exit {
+        tunnel,
+        ifindex,
+        fits: fit == Fit::Fits || !place.must_fit(ifindex),
+    })
 }
 
 /// Enters a flow that has no entry, or one that no longer holds.
 #[inline(always)]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one step of choose(), of which it is a part"
+)]
 fn enter<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     parsed: &Parsed,
     found: Option<&SharedFlow>,
-    group: GroupId,
+    mut entry: FlowEntry,
     exit: Exit,
+    place: Place,
     now_ns: u64,
 ) -> Result<Exit, PassReason> {
-    let entry = FlowEntry {
-        tx_packets: packet.segments().into(),
-        tx_bytes: parsed.l3_len_bytes.into(),
-        ..new_entry(tables, parsed, group, exit.tunnel, now_ns)
-    };
+    entry.tx_packets = packet.segments().into();
+    entry.tx_bytes = parsed.l3_len_bytes.into();
     if let Some(flow) = found {
         flow.restart(&entry);
     } else {
@@ -189,9 +326,12 @@ fn enter<P: Packet, T: Tables>(
             // The winner's choice is everybody's.
             Inserted::Exists => {
                 let winner = tables.flow(&parsed.key).ok_or(PassReason::NoTunnel)?;
-                note_sent(packet, tables, parsed, winner, now_ns);
-                return stay(tables, parsed, winner, Tunnel::is_usable)?
-                    .ok_or(PassReason::NoTunnel);
+                let exit = stay(tables, parsed, winner, place, Tunnel::is_usable)
+                    .ok_or(PassReason::NoTunnel)?;
+                if exit.fits {
+                    note_sent(packet, tables, parsed, winner, now_ns);
+                }
+                return Ok(exit);
             }
             Inserted::Full => {
                 tables.count(exit.tunnel, |counters| counters.table_full += 1);
@@ -203,8 +343,9 @@ fn enter<P: Packet, T: Tables>(
     Ok(exit)
 }
 
+/// The entry of a flow that starts now.
 #[inline(always)]
-fn new_entry<T: Tables>(
+pub(crate) fn new_entry<T: Tables>(
     tables: &T,
     parsed: &Parsed,
     group: GroupId,
@@ -230,13 +371,8 @@ fn new_entry<T: Tables>(
 
 /// The tunnel of a flow by the bucket table, past those that cannot take it now.
 #[inline(always)]
-pub fn pick<T: Tables>(
-    tables: &T,
-    key: &FlowKey,
-    l3_len_bytes: u32,
-    group: GroupId,
-) -> Result<Exit, PassReason> {
-    let mut hash = flow_hash(tables.settings().seed, key);
+pub fn pick<T: Tables>(tables: &T, parsed: &Parsed, group: GroupId, place: Place) -> Option<Exit> {
+    let mut hash = flow_hash(tables.settings().seed, &parsed.key);
     let mut attempt = 0;
     while attempt < ATTEMPTS {
         let id = tables.bucket(group, bucket_of(hash));
@@ -245,34 +381,26 @@ pub fn pick<T: Tables>(
         }
         if let Some(tunnel) = tables.tunnel(id)
             && tunnel.takes_new_flows()
+            && let Some(exit) = exit_by(tables, parsed, id, tunnel.ifindex, place)
         {
-            match tables.fit(tunnel.ifindex, l3_len_bytes) {
-                Fit::Fits => {
-                    return Ok(Exit {
-                        tunnel: id,
-                        ifindex: tunnel.ifindex,
-                    });
-                }
-                Fit::TooBig => return Err(PassReason::TooBig),
-                Fit::Gone => {}
-            }
+            return Some(exit);
         }
         hash = next_attempt(hash);
         attempt += 1;
     }
-    Err(PassReason::NoTunnel)
+    None
 }
 
 /// Puts a flow on another tunnel.
 #[inline(always)]
-fn put_on<T: Tables>(tables: &T, flow: &SharedFlow, to: TunnelId) {
+pub(crate) fn put_on<T: Tables>(tables: &T, flow: &SharedFlow, to: TunnelId) {
     let from = flow.tunnel.get() as TunnelId;
     flow.tunnel.set(to.into());
     tables.count(from, |counters| counters.moved_out += 1);
     tables.count(to, |counters| counters.moved_in += 1);
 }
 
-/// Counts a packet from the LAN in its flow.
+/// Counts a packet towards the tunnel in its flow.
 #[inline(always)]
 fn note_sent<P: Packet, T: Tables>(
     packet: &P,
@@ -293,54 +421,6 @@ pub fn count_sent<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &Parsed,
         counters.tx_packets += u64::from(packet.segments());
         counters.tx_bytes += u64::from(parsed.l3_len_bytes);
     });
-}
-
-/// Notes a packet that came out of a tunnel; it goes on to the kernel in any case.
-///
-/// A flow that the far gateway placed is entered on, and follows, the tunnel
-/// that it arrives by; a flow placed here stays where it is.
-#[inline(always)]
-pub fn learn<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &Parsed, arrived_by: TunnelId) {
-    let now_ns = tables.now_ns();
-    let found = tables.flow(&parsed.key);
-    let Some((live, group)) = known(tables, parsed, found, parsed.source.other(), now_ns) else {
-        return;
-    };
-    let (packets, bytes) = (u64::from(packet.segments()), u64::from(parsed.l3_len_bytes));
-    tables.count(arrived_by, |counters| {
-        counters.rx_packets += packets;
-        counters.rx_bytes += bytes;
-    });
-    let can_carry = tables.tunnel(arrived_by).is_some_and(Tunnel::is_usable);
-    if let Some(flow) = live {
-        let has_moved = flow.tunnel.get() != u32::from(arrived_by);
-        if has_moved && can_carry && flow.placer.get() == Placer::Far {
-            put_on(tables, flow, arrived_by);
-            flow.origin.set(Origin::Learned);
-        }
-        touch(flow, parsed, now_ns);
-        tables.add(&flow.rx_packets, packets);
-        tables.add(&flow.rx_bytes, bytes);
-        return;
-    }
-    // What cannot carry the replies teaches nothing: the first reply is placed instead.
-    if !can_carry {
-        return;
-    }
-    let entry = FlowEntry {
-        rx_packets: packets,
-        rx_bytes: bytes,
-        origin: Origin::Learned,
-        local: parsed.source.other(),
-        placer: Placer::Far,
-        ..new_entry(tables, parsed, group, arrived_by, now_ns)
-    };
-    if let Some(flow) = found {
-        flow.restart(&entry);
-    } else if tables.insert_flow(&parsed.key, &entry) != Inserted::Done {
-        return;
-    }
-    tables.count(arrived_by, |counters| counters.new_flows += 1);
 }
 
 /// Whether the entry's conversation is over: idle for too long, or closed and opened anew.
@@ -399,7 +479,7 @@ fn phase_after(phase: Phase, parsed: &Parsed) -> Phase {
 
 /// Notes that a flow lives; unchanged fields are not written, which spares the cache line.
 #[inline(always)]
-fn touch(flow: &SharedFlow, parsed: &Parsed, now_ns: u64) {
+pub(crate) fn touch(flow: &SharedFlow, parsed: &Parsed, now_ns: u64) {
     if flow.last_seen_ns.get() != now_ns {
         flow.last_seen_ns.set(now_ns);
     }

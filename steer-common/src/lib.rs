@@ -17,10 +17,13 @@
 
 pub mod abi;
 pub mod buckets;
+pub mod clamp;
 pub mod decide;
 pub mod hash;
 pub mod key;
+pub mod learn;
 pub mod packet;
 pub mod parse;
+pub mod related;
 pub mod rewrite;
 pub mod tables;

@@ -2,6 +2,8 @@
 
 use bytemuck::AnyBitPattern;
 
+use crate::parse::{self, Extension};
+
 /// A packet, read at byte offsets from its layer-2 or layer-3 start.
 ///
 /// In the kernel this is direct packet access, on the host a slice.
@@ -21,8 +23,18 @@ pub trait Packet {
     /// How many packets on the wire this one stands for, at least 1.
     fn segments(&self) -> u32;
 
-    /// VLAN tags that the driver took out of the frame: 0 or 1.
-    fn tags_in_metadata(&self) -> u8;
+    /// The VLAN tag that the driver took out of the frame, protocol in the upper half and control
+    /// information in the lower (IEEE 802.1Q); 0 if there is none.
+    fn tag_in_metadata(&self) -> u32;
+
+    /// The IPv6 extension header of a protocol at `offset`, or `None` beyond the readable part. In the
+    /// kernel this is a function of its own for the verifier.
+    fn extension(&self, protocol: u8, offset: usize) -> Option<Extension>
+    where
+        Self: Sized,
+    {
+        parse::extension(self, protocol, offset)
+    }
 
     /// Whether the frame's layer-2 destination is this machine.
     fn to_this_host(&self) -> bool;

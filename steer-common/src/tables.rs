@@ -2,9 +2,13 @@
 
 use core::cell::Cell;
 
-use crate::abi::{
-    Endpoint, FlowEntry, FlowKey, GroupId, Origin, Phase, Placer, Settings, Tunnel, TunnelCounters,
-    TunnelId,
+use crate::{
+    abi::{
+        Counters, Endpoint, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress,
+        Origin, Phase, Placer, Settings, Tunnel, TunnelCounters, TunnelId, VlanKey,
+    },
+    decide::{self, Exit, Place},
+    parse::Parsed,
 };
 
 /// A [`FlowEntry`] in place: several CPUs may hold it at once, so fields are
@@ -87,14 +91,33 @@ pub trait Tables {
     fn flow(&self, key: &FlowKey) -> Option<&SharedFlow>;
     /// Enters a flow unless it is there already.
     fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> Inserted;
+    /// What an address is to this gateway.
+    fn address(&self, addr: &[u8; 16]) -> Option<KnownAddress>;
+    /// What the first fragment of a datagram told, however long ago.
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment>;
+    /// Keeps what the first fragment of a datagram tells.
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment);
+    /// The number of a VLAN device.
+    fn vlan(&self, key: &VlanKey) -> Option<u32>;
     /// The tunnel of a bucket, [`NO_TUNNEL`](crate::abi::NO_TUNNEL) if there is none.
     fn bucket(&self, group: GroupId, bucket: u32) -> TunnelId;
     /// A tunnel's state.
     fn tunnel(&self, id: TunnelId) -> Option<Tunnel>;
     /// Whether the packet at hand, whose IP packet has `l3_len_bytes`, can leave through a device.
     fn fit(&self, ifindex: u32, l3_len_bytes: u32) -> Fit;
+    /// The MTU of a device; `None` if that is not known now.
+    fn mtu_bytes(&self, ifindex: u32) -> Option<u32>;
+    /// Picks a tunnel for a new flow. In the kernel this is a function of its own for the verifier.
+    fn pick(&self, parsed: &Parsed, group: GroupId, place: Place) -> Option<Exit>
+    where
+        Self: Sized,
+    {
+        decide::pick(self, parsed, group, place)
+    }
     /// Changes the counters of a tunnel.
     fn count(&self, id: TunnelId, change: impl FnOnce(&mut TunnelCounters));
+    /// Changes the other counters.
+    fn note(&self, change: impl FnOnce(&mut Counters));
     /// Adds to a counter that other CPUs add to as well.
     fn add(&self, counter: &Cell<u64>, n: u64);
 }

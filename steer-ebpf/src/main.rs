@@ -19,11 +19,21 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod extension;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod packet;
 #[cfg(target_arch = "bpf")]
+mod pick;
+#[cfg(target_arch = "bpf")]
 mod programs;
+#[cfg(target_arch = "bpf")]
+mod rewrite;
+#[cfg(target_arch = "bpf")]
+mod route;
+#[cfg(target_arch = "bpf")]
+mod tables;
 
 #[cfg(target_arch = "bpf")]
 #[panic_handler]

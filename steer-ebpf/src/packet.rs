@@ -7,9 +7,11 @@ use aya_ebpf::{
 use bytemuck::AnyBitPattern;
 use steer_common::{
     packet::Packet,
-    parse::{L3_OFFSET_MAX, Parsed, Version},
+    parse::{Extension, L3_OFFSET_MAX, Parsed, Version},
     rewrite::checksum_after_ttl,
 };
+
+use crate::extension;
 
 /// Bytes that are made readable: enough for the headers of all but contrived packets.
 const HEADERS_BYTES: u32 = 192;
@@ -189,9 +191,24 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn tags_in_metadata(&self) -> u8 {
+    fn tag_in_metadata(&self) -> u32 {
         // SAFETY: `skb` is valid.
-        u8::from(unsafe { (*self.context).vlan_present } != 0)
+        let (is_there, protocol, control) = unsafe {
+            (
+                (*self.context).vlan_present,
+                (*self.context).vlan_proto,
+                (*self.context).vlan_tci,
+            )
+        };
+        if is_there == 0 {
+            return 0;
+        }
+        u32::from(u16::from_be(protocol as u16)) << 16 | control & 0xffff
+    }
+
+    #[inline(always)]
+    fn extension(&self, protocol: u8, offset: usize) -> Option<Extension> {
+        extension::call(self.context, protocol, offset)
     }
 
     #[inline(always)]

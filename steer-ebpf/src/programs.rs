@@ -7,69 +7,228 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use steer_common::{
-    abi::PassReason,
-    decide::{Verdict, count_sent, learn, steer},
+    abi::{GroupId, PassReason, Settings, TunnelId},
+    decide::{Place, Verdict, count_sent, steer},
+    learn::learn,
     parse::{Layer, Parsed, parse},
+    related::{Direction, has_vlan, relate},
+    tables::Tables as _,
 };
 
-use crate::{maps::Maps, packet::Skb};
+use crate::{
+    maps::Maps,
+    packet::Skb,
+    rewrite::{clamp_mss, push_mac_header},
+    route::next_hop,
+};
 
 /// What is not ours: on to the next program, then to the kernel. `TCX_NEXT` is the same number.
 const NEXT: i32 = TC_ACT_UNSPEC;
 /// What the parsers return for a packet with a flow key; else the number of a [`PassReason`].
 const PARSED: u32 = u32::MAX;
+/// In the last word of a packet's control block: another program of ours has sent it here.
+const STEERED: u32 = 0x5723_5eed;
 
 /// Ingress of the LAN device: puts each packet of a flow on the flow's tunnel.
 #[classifier]
 pub(crate) fn steer_ingress(ctx: TcContext) -> i32 {
-    let skb = ctx.skb.skb;
-    let mut parsed = Parsed::EMPTY;
-    let mut reason = parse_ethernet(skb, &raw mut parsed);
-    if reason == PARSED {
-        reason = match steer_parsed(skb, &parsed) {
-            Ok(ifindex) => {
-                // SAFETY: takes numbers only.
-                return unsafe { bpf_redirect(ifindex, 0) } as i32;
-            }
-            Err(reason) => reason as u32,
-        };
-    }
-    Maps::count_pass(reason);
-    #[cfg(feature = "log")]
-    aya_log_ebpf::trace!(&ctx, "passed: reason {}", reason);
-    NEXT
+    on_lan(&ctx, Layer::Ethernet, Place::Lan)
 }
 
-/// The device to leave by; the packet is ready to leave.
-#[inline(always)]
-fn steer_parsed(skb: *mut __sk_buff, parsed: &Parsed) -> Result<u32, PassReason> {
-    let Some(maps) = Maps::of(skb) else {
-        return Err(PassReason::NotSteered);
-    };
-    let packet = Skb::new(skb);
-    match steer(&packet, &maps, parsed) {
-        Verdict::Redirect(exit) if packet.forward(parsed).is_ok() => {
-            count_sent(&packet, &maps, parsed, exit.tunnel);
-            Ok(exit.ifindex)
-        }
-        Verdict::Redirect(_) => Err(PassReason::RewriteFailed),
-        Verdict::Pass(reason) => Err(reason),
+/// The same for a device without MAC headers.
+#[classifier]
+pub(crate) fn steer_ingress_l3(ctx: TcContext) -> i32 {
+    on_lan(&ctx, Layer::Network, Place::Lan)
+}
+
+/// Ingress of the LAN device: gives each packet of a flow the mark of the flow's tunnel.
+#[classifier]
+pub(crate) fn steer_mark(ctx: TcContext) -> i32 {
+    on_lan(&ctx, Layer::Ethernet, Place::Mark)
+}
+
+/// The same for a device without MAC headers.
+#[classifier]
+pub(crate) fn steer_mark_l3(ctx: TcContext) -> i32 {
+    on_lan(&ctx, Layer::Network, Place::Mark)
+}
+
+/// Egress of a tunnel: puts what the kernel sends into any tunnel of a group on the flow's own.
+#[classifier]
+pub(crate) fn steer_egress(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the kernel hands a valid context to the program.
+    let (ifindex, marker) = unsafe { ((*skb).ifindex, (*skb).cb[4]) };
+    if marker == STEERED {
+        // SAFETY: as above.
+        unsafe { (*skb).cb[4] = 0 };
+        return NEXT;
     }
+    let Some(device) = Maps::tunnel_of_device(ifindex) else {
+        return NEXT;
+    };
+    let mut parsed = Parsed::EMPTY;
+    let mut reason = parse_network(skb, &raw mut parsed);
+    if reason == PARSED && !parsed.is_plain() {
+        relate_sent(skb, &raw mut parsed);
+    }
+    if reason == PARSED {
+        let group = device.group as GroupId;
+        match sent(skb, &parsed, Place::Egress { ifindex, group }) {
+            Ok(there) if there == ifindex => return NEXT,
+            Ok(there) => return redirect(skb, there),
+            Err(passed) => reason = passed as u32,
+        }
+    }
+    pass(&ctx, reason)
 }
 
 /// Ingress of a tunnel: notes which flows come by it.
 #[classifier]
 pub(crate) fn steer_learn(ctx: TcContext) -> i32 {
+    let mut parsed = Parsed::EMPTY;
+    let _: Option<Maps> = received(ctx.skb.skb, &mut parsed);
+    NEXT
+}
+
+/// The same, and sends what is for the LAN there.
+#[classifier]
+pub(crate) fn steer_return(ctx: TcContext) -> i32 {
     let skb = ctx.skb.skb;
+    let mut parsed = Parsed::EMPTY;
+    let Some(maps) = received(skb, &mut parsed) else {
+        return NEXT;
+    };
+    match to_lan(skb, &parsed) {
+        Ok(ifindex) => {
+            maps.note(|counters| counters.returned += 1);
+            // SAFETY: takes numbers only.
+            unsafe { bpf_redirect(ifindex, 0) as i32 }
+        }
+        Err(reason) => pass(&ctx, reason as u32),
+    }
+}
+
+#[inline(always)]
+fn on_lan(ctx: &TcContext, layer: Layer, place: Place) -> i32 {
+    let skb = ctx.skb.skb;
+    let mut parsed = Parsed::EMPTY;
+    let mut reason = match layer {
+        Layer::Ethernet => parse_ethernet(skb, &raw mut parsed),
+        Layer::Network => parse_network(skb, &raw mut parsed),
+    };
+    if reason == PARSED && !parsed.is_plain() {
+        reason = relate_sent(skb, &raw mut parsed);
+    }
+    if reason == PARSED {
+        match sent(skb, &parsed, place) {
+            Ok(_) if place == Place::Mark => return NEXT,
+            Ok(ifindex) => return redirect(skb, ifindex),
+            Err(passed) => reason = passed as u32,
+        }
+    }
+    pass(ctx, reason)
+}
+
+/// The device to leave by; the packet is ready to leave.
+#[inline(always)]
+fn sent(skb: *mut __sk_buff, parsed: &Parsed, place: Place) -> Result<u32, PassReason> {
+    let Some(maps) = Maps::of(skb) else {
+        return Err(PassReason::NotSteered);
+    };
+    let exit = match steer(&Skb::new(skb), &maps, parsed, place) {
+        Verdict::Redirect(exit) => exit,
+        Verdict::TooBig(exit) => {
+            mark(skb, maps.settings, exit.tunnel);
+            return Err(PassReason::TooBig);
+        }
+        Verdict::Pass(reason) => return Err(reason),
+    };
+    clamp_mss(skb, maps.settings, parsed, exit.ifindex);
+    match place {
+        Place::Lan if Skb::new(skb).forward(parsed).is_err() => {
+            return Err(PassReason::RewriteFailed);
+        }
+        Place::Mark => mark(skb, maps.settings, exit.tunnel),
+        Place::Lan | Place::Egress { .. } => {}
+    }
+    count_sent(&Skb::new(skb), &maps, parsed, exit.tunnel);
+    Ok(exit.ifindex)
+}
+
+/// Gives a packet the mark of a tunnel, if tunnels have marks.
+#[inline(always)]
+fn mark(skb: *mut __sk_buff, settings: &Settings, tunnel: TunnelId) {
+    let mask = settings.mark_mask;
+    if mask != 0 {
+        // SAFETY: the kernel hands a valid context to the program.
+        unsafe { (*skb).mark = (*skb).mark & !mask | Settings::mark_of(mask, tunnel) };
+    }
+}
+
+/// Sends a packet to a tunnel, whose own program is to leave it alone.
+#[inline(always)]
+fn redirect(skb: *mut __sk_buff, ifindex: u32) -> i32 {
+    // SAFETY: the kernel hands a valid context to the program; the helper takes numbers only.
+    unsafe {
+        (*skb).cb[4] = STEERED;
+        bpf_redirect(ifindex, 0) as i32
+    }
+}
+
+/// Notes a packet that came out of a tunnel; the maps if it is of a steered flow.
+#[inline(always)]
+fn received(skb: *mut __sk_buff, parsed: &mut Parsed) -> Option<Maps> {
     // SAFETY: the kernel hands a valid context to the program.
     let ifindex = unsafe { (*skb).ifindex };
-    let mut parsed = Parsed::EMPTY;
-    if let Some(tunnel) = Maps::tunnel_of_device(ifindex)
-        && parse_network(skb, &raw mut parsed) == PARSED
-        && let Some(maps) = Maps::of(skb)
-    {
-        learn(&Skb::new(skb), &maps, &parsed, tunnel);
+    let device = Maps::tunnel_of_device(ifindex)?;
+    if parse_network(skb, &raw mut *parsed) != PARSED {
+        return None;
     }
+    if !parsed.is_plain() {
+        relate_received(skb, &raw mut *parsed);
+    }
+    let maps = Maps::of(skb)?;
+    if !learn(&Skb::new(skb), &maps, parsed, device.tunnel as TunnelId) {
+        return None;
+    }
+    clamp_mss(skb, maps.settings, parsed, ifindex);
+    Some(maps)
+}
+
+/// The LAN device to leave by; the packet is ready to leave.
+#[inline(always)]
+fn to_lan(skb: *mut __sk_buff, parsed: &Parsed) -> Result<u32, PassReason> {
+    // SAFETY: the kernel hands a valid context to the program.
+    let ifindex = unsafe { (*skb).ifindex };
+    if parsed.ttl <= 1 {
+        return Err(PassReason::TtlExpired);
+    }
+    if parsed.router_options {
+        return Err(PassReason::RouterOptions);
+    }
+    let next_hop = next_hop(skb, parsed, ifindex)?;
+    if Skb::new(skb).forward(parsed).is_err() {
+        return Err(PassReason::RewriteFailed);
+    }
+    if let Some(header) = next_hop.header
+        && push_mac_header(skb, header).is_err()
+    {
+        return Err(PassReason::RewriteFailed);
+    }
+    Ok(next_hop.ifindex)
+}
+
+/// Counts a packet that the kernel gets.
+#[inline(always)]
+#[cfg_attr(
+    not(feature = "log"),
+    expect(unused_variables, reason = "the logger wants it")
+)]
+fn pass(ctx: &TcContext, reason: u32) -> i32 {
+    Maps::count_pass(reason);
+    #[cfg(feature = "log")]
+    aya_log_ebpf::trace!(ctx, "passed: reason {}", reason);
     NEXT
 }
 
@@ -100,6 +259,33 @@ fn parse_as(layer: Layer, skb: *mut __sk_buff, parsed: &mut Parsed) -> u32 {
         Ok(()) => PARSED,
         Err(reason) => reason as u32,
     }
+}
+
+/// [`relate`] for what goes to the tunnels, and whether its VLAN is ours.
+#[unsafe(no_mangle)]
+extern "C" fn relate_sent(skb: *mut __sk_buff, parsed: *mut Parsed) -> u32 {
+    // SAFETY: as in `parse_ethernet`.
+    let (Some(parsed), Some(maps)) = (unsafe { parsed.as_mut() }, Maps::of(skb)) else {
+        return 0;
+    };
+    // SAFETY: the kernel hands a valid context to the program.
+    let ifindex = unsafe { (*skb).ifindex };
+    if !has_vlan(&maps, ifindex, parsed) {
+        return PassReason::UnknownVlan as u32;
+    }
+    relate(&Skb::new(skb), &maps, Direction::ToTunnel, parsed);
+    PARSED
+}
+
+/// [`relate`] for what comes from the tunnels.
+#[unsafe(no_mangle)]
+extern "C" fn relate_received(skb: *mut __sk_buff, parsed: *mut Parsed) -> u32 {
+    // SAFETY: as in `parse_ethernet`.
+    let (Some(parsed), Some(maps)) = (unsafe { parsed.as_mut() }, Maps::of(skb)) else {
+        return 0;
+    };
+    relate(&Skb::new(skb), &maps, Direction::FromTunnel, parsed);
+    PARSED
 }
 
 /// The least a program can do to forward: what the benchmark measures the others against.

@@ -128,6 +128,7 @@ impl Both {
                 assert_eq!(reason, PassReason::NoTunnel);
                 None
             }
+            Verdict::TooBig(_) => panic!("the packet is small"),
         };
         assert_eq!(
             found, expected,

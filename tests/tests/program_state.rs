@@ -6,7 +6,7 @@ use std::{thread, time::Duration};
 use steer_common::{
     abi::{
         Admin, AttachKind, Endpoint, FLOWS_MAX, FlowEntry, FlowKey, Health, Hook, HookKey,
-        HookKind, NAME_BYTES, Origin, PassReason, Phase, Placer, maps, programs,
+        HookKind, HookOrder, NAME_BYTES, Origin, PassReason, Phase, Placer, maps, programs,
     },
     key::mapped,
 };
@@ -354,13 +354,14 @@ fn dumps_are_readable() {
         attach: AttachKind::ClsactOwned,
         program_id: 0,
         group: 0,
+        order: HookOrder::Last,
     };
     pair.kernel.set_hook(&hook, &attached).expect("a hook");
     let ids = pair.kernel.map_ids().expect("the maps");
-    let expected: [(&str, &[&str]); 11] = [
+    let expected: [(&str, &[&str]); 16] = [
         (
             maps::SETTINGS,
-            &["\"abi_version\": 1", "\"idle_udp_ns\": 300000000000"],
+            &["\"abi_version\": 2", "\"idle_udp_ns\": 300000000000"],
         ),
         (maps::GROUPS, &["\"placement\": \"Absent\""]),
         (maps::PREFIXES, &["\"prefix_len\": 112", "\"group\": 0"]),
@@ -385,6 +386,14 @@ fn dumps_are_readable() {
             &["\"new_flows\": 2", "\"table_full\": 0"],
         ),
         (maps::PASS_COUNTERS, &["\"too_many_headers\": 0"]),
+        (maps::COUNTERS, &["\"clamped_mss\": 0"]),
+        (
+            maps::FRAGMENTS,
+            &["\"identification\": 4660", "\"dst_port\": 53"],
+        ),
+        (maps::ADDRESSES, &["\"kind\": \"Own\""]),
+        (maps::LAN_DEVICES, &["\"link_layer\": \"Ethernet\""]),
+        (maps::VLANS, &["\"protocol\": 33024", "\"id\": 10"]),
         (maps::BUCKET_TABLES, &["\"buckets\": ["]),
         (
             maps::HOOKS,

@@ -3,24 +3,25 @@
 use std::collections::HashMap;
 
 use steer_common::abi::{
-    ABI_VERSION, Admin, AttachKind, Group, GroupId, Health, Hook, HookKey, HookKind, Placement,
-    Settings, Tunnel, TunnelInfo, TunnelRef,
+    ABI_VERSION, Admin, AttachKind, Group, GroupId, Health, Hook, HookKey, HookKind, HookOrder,
+    Placement, Settings, Tunnel, TunnelInfo, TunnelRef,
 };
 
 use super::{
     Context, Failure, print_either, show,
     state::{self, decode_name, encode_name, hook_key, tunnel_state},
+    surroundings,
 };
 use crate::{
     datapath::{
         DatapathError,
         maps::{self, Maps},
         pins::PinDir,
-        programs::{self, AttachMode, FILTER_HANDLE, FILTER_PRIORITY, Programs, Target},
+        programs::{self, AttachMode, Programs, Target},
     },
     net::{Devices, IngressQdisc, NetError, Netlink},
     output::DetachReport,
-    plan::{Idle, Plan},
+    plan::{Attachment, Plan},
 };
 
 /// The devices that are to have a hook, and whether each has a clsact qdisc.
@@ -53,6 +54,10 @@ impl HookTargets {
         Ok(Self(found))
     }
 
+    fn set_clsact(&mut self, ifindex: u32) {
+        self.0.insert(ifindex, true);
+    }
+
     fn has_clsact(&self, ifindex: u32) -> bool {
         self.0.get(&ifindex).copied().unwrap_or(false)
     }
@@ -63,7 +68,7 @@ pub(super) struct Attacher<'a> {
     pub(super) pins: &'a PinDir,
     pub(super) maps: &'a mut Maps,
     pub(super) programs: &'a mut Programs,
-    pub(super) targets: &'a HookTargets,
+    pub(super) targets: &'a mut HookTargets,
     pub(super) mode: AttachMode,
 }
 
@@ -72,10 +77,16 @@ impl Attacher<'_> {
     /// that nobody knows of.
     pub(super) fn attach(
         &mut self,
-        kind: HookKind,
-        (name, ifindex): (&str, u32),
+        attachment: Attachment<'_>,
+        order: HookOrder,
         group: GroupId,
     ) -> Result<AttachKind, DatapathError> {
+        let Attachment {
+            kind,
+            name,
+            ifindex,
+            layer3,
+        } = attachment;
         let key = hook_key(kind, ifindex);
         let hooks = self.maps.hooks()?;
         let before = hooks
@@ -92,33 +103,36 @@ impl Attacher<'_> {
             },
             group: group.into(),
             program_id: 0,
+            order,
         });
         self.maps.set_hook(key, &hook)?;
         let target = Target {
+            kind,
             name,
             ifindex,
+            layer3,
             has_clsact,
+            order,
         };
         hook.attach = self
             .programs
-            .attach(self.pins, kind, target, self.mode, before.as_ref())?;
+            .attach(self.pins, target, self.mode, before.as_ref())?;
         hook.group = group.into();
-        hook.program_id = self.programs.id(kind)?;
+        hook.order = order;
+        hook.program_id = self.programs.id_at(kind, layer3)?;
         self.maps.set_hook(key, &hook)?;
+        if hook.attach != AttachKind::Tcx {
+            // The next one on this device finds the qdisc.
+            self.targets.set_clsact(ifindex);
+        }
         Ok(hook.attach)
     }
 
     /// Attaches the hooks of a plan; after an error some may be attached.
     pub(super) fn attach_all(&mut self, plan: &Plan) -> Result<AttachKind, DatapathError> {
-        // First the hooks that only watch.
-        for tunnel in plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0) {
-            let device = (tunnel.name.as_str(), tunnel.ifindex);
-            self.attach(HookKind::Learn, device, plan.group_id)?;
-        }
         let mut way = AttachKind::Tcx;
-        for hook in &plan.hooks {
-            let device = (hook.name.as_str(), hook.ifindex);
-            way = self.attach(HookKind::Ingress, device, plan.group_id)?;
+        for attachment in plan.attachments() {
+            way = self.attach(attachment, plan.order, plan.group_id)?;
         }
         Ok(way)
     }
@@ -130,6 +144,7 @@ pub(super) fn write(
     plan: &Plan,
     seed: u64,
     netns: u64,
+    devices: &Devices,
 ) -> Result<(), DatapathError> {
     let before = maps.settings()?;
     let known = state::tunnels(maps)?;
@@ -155,7 +170,7 @@ pub(super) fn write(
             .iter()
             .any(|prefix| !placed_before.contains(&(*prefix, plan.group_id)));
 
-    let mut settings = settings_of(&plan.idle, seed, netns);
+    let mut settings = settings_of(plan, seed, netns);
     settings.abi_version = before.abi_version;
     settings.epoch = before.epoch;
     maps.set_settings(&settings)?;
@@ -172,6 +187,7 @@ pub(super) fn write(
                 name,
                 weight: tunnel.weight,
                 group,
+                rp_filter_before: same.map_or(0, |known| known.info.rp_filter_before),
             },
         )?;
         maps.set_tunnel(tunnel.id, &tunnel_state(tunnel.ifindex, tunnel.up, admin))?;
@@ -186,6 +202,8 @@ pub(super) fn write(
     for tunnel in &gone {
         maps.set_tunnel(tunnel.id, &ABSENT)?;
     }
+    let lan: Vec<u32> = plan.hooks.iter().map(|hook| hook.ifindex).collect();
+    let changes_addresses = surroundings::write(maps, devices, &lan)?;
     state::rebuild(maps, plan.group_id)?;
     maps.set_group(
         plan.group_id,
@@ -203,7 +221,7 @@ pub(super) fn write(
     {
         maps.remove_prefix(*prefix)?;
     }
-    if changes_members {
+    if changes_members || changes_addresses {
         settings.epoch = settings.epoch.wrapping_add(1);
     }
     settings.abi_version = ABI_VERSION;
@@ -225,12 +243,11 @@ pub(super) async fn detach_others(
     maps: &mut Maps,
     plan: &Plan,
 ) -> Result<(), Failure> {
-    let is_planned = |key: &HookKey| match key.kind {
-        HookKind::Ingress => plan.hooks.iter().any(|hook| hook.ifindex == key.ifindex),
-        HookKind::Learn => plan
-            .tunnels
+    let planned = plan.attachments();
+    let is_planned = |key: &HookKey| {
+        planned
             .iter()
-            .any(|tunnel| tunnel.ifindex == key.ifindex),
+            .any(|planned| planned.ifindex == key.ifindex && planned.kind == key.kind)
     };
     for (key, hook) in maps.hooks()? {
         if hook.group == u32::from(plan.group_id) && !is_planned(&key) {
@@ -250,7 +267,8 @@ pub(super) async fn detach_others(
     Ok(())
 }
 
-fn settings_of(idle: &Idle, seed: u64, netns: u64) -> Settings {
+fn settings_of(plan: &Plan, seed: u64, netns: u64) -> Settings {
+    let idle = &plan.idle;
     let nanos =
         |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Settings {
@@ -262,6 +280,10 @@ fn settings_of(idle: &Idle, seed: u64, netns: u64) -> Settings {
         idle_udp_ns: nanos(idle.udp),
         idle_other_ns: nanos(idle.other),
         netns,
+        hook: plan.mode,
+        mss_clamp: plan.mss_clamp,
+        mark_mask: plan.mark_mask,
+        reserved: 0,
     }
 }
 
@@ -358,7 +380,7 @@ pub(super) async fn remove_new_hooks(
 async fn remove_hook(pins: &PinDir, key: HookKey, hook: &Hook) -> Result<(), Failure> {
     let name = decode_name(&hook.name);
     if hook.attach == AttachKind::Tcx {
-        return Ok(programs::detach(pins, key, &name, hook.attach)?);
+        return Ok(programs::detach(pins, key, &name, hook)?);
     }
     let netlink = Netlink::connect()?;
     let devices = netlink.devices().await?;
@@ -366,7 +388,7 @@ async fn remove_hook(pins: &PinDir, key: HookKey, hook: &Hook) -> Result<(), Fai
         log::warn!("device {name} is not here; if it only moved, its filter moved along (--netns)");
         return Ok(());
     }
-    programs::detach(pins, key, &name, hook.attach)?;
+    programs::detach(pins, key, &name, hook)?;
     if hook.attach == AttachKind::ClsactOwned {
         delete_if_empty(&netlink, key.ifindex).await?;
     }
@@ -388,22 +410,24 @@ async fn delete_if_empty(netlink: &Netlink, ifindex: u32) -> Result<(), NetError
     Ok(())
 }
 
-/// Whether a filter of steer sits on a device's clsact qdisc that these pins do not know of.
+/// Refuses a device on whose clsact qdisc a filter of steer sits that these pins do not know of.
 pub(super) async fn refuse_foreign_filter(
     netlink: &Netlink,
-    (name, ifindex): (&str, u32),
+    attachment: Attachment<'_>,
     known: &[(HookKey, Hook)],
 ) -> Result<(), Failure> {
+    let Attachment {
+        kind,
+        name,
+        ifindex,
+        ..
+    } = attachment;
     let is_known = known
         .iter()
-        .any(|(key, hook)| key.ifindex == ifindex && hook.attach != AttachKind::Tcx);
-    if is_known {
-        return Ok(());
-    }
-    if has_filter(netlink, ifindex).await? {
-        let device = name.to_owned();
+        .any(|(key, hook)| *key == hook_key(kind, ifindex) && hook.attach != AttachKind::Tcx);
+    if !is_known && has_filter(netlink, kind, ifindex).await? {
         return Err(DatapathError::OtherInstance {
-            device,
+            device: name.to_owned(),
             program_id: 0,
         }
         .into());
@@ -412,9 +436,13 @@ pub(super) async fn refuse_foreign_filter(
 }
 
 /// Whether a filter of steer, this one's or another's, sits on a device's clsact qdisc.
-pub(super) async fn has_filter(netlink: &Netlink, ifindex: u32) -> Result<bool, NetError> {
+pub(super) async fn has_filter(
+    netlink: &Netlink,
+    kind: HookKind,
+    ifindex: u32,
+) -> Result<bool, NetError> {
     let filters = netlink.clsact_filters(ifindex).await?;
-    Ok(filters.iter().any(|filter| {
-        filter.ingress && filter.priority == FILTER_PRIORITY && filter.handle == FILTER_HANDLE
-    }))
+    Ok(filters
+        .iter()
+        .any(|filter| programs::is_filter(kind, filter.ingress, filter.priority, filter.handle)))
 }

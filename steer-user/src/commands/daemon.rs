@@ -3,10 +3,10 @@
 //! Packets do not depend on it. When it dies they keep their ways, and the
 //! next `run` goes on where it stopped.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use steer_common::{
-    abi::{AttachKind, Health, HookKind, TunnelRef},
+    abi::{AttachKind, Health, Hook, HookKind, TunnelRef},
     decide,
 };
 use tokio::{
@@ -18,6 +18,7 @@ use super::{
     Failure,
     apply::{self, Attacher, HookTargets},
     state::{self, decode_name, hook_key, tunnel_state},
+    surroundings,
 };
 use crate::{
     datapath::{
@@ -27,6 +28,7 @@ use crate::{
         programs::{self, AttachMode, Programs},
     },
     net::{DeviceEvents, Devices, Netlink},
+    plan,
 };
 
 /// How often the daemon looks whether it is still wanted.
@@ -152,10 +154,7 @@ impl Daemon {
         if !self.pins.holds_maps() {
             return Ok(false);
         }
-        let own = [
-            self.programs.id(HookKind::Ingress)?,
-            self.programs.id(HookKind::Learn)?,
-        ];
+        let own = self.programs.ids()?;
         let hooks = Maps::open(&self.pins)?.hooks()?;
         // Ids only grow; a hook whose device is gone keeps an old one.
         let latest = hooks.iter().map(|(_, hook)| hook.program_id).max();
@@ -179,64 +178,90 @@ impl Daemon {
         if !self.is_current()? {
             return Ok(());
         }
-        let attach = self.wanted_hooks(&devices)?;
-        let names = attach
+        self.attach_lost(&devices).await?;
+        self.forget_dead_hooks(&devices)?;
+        self.follow_tunnels(&devices)?;
+        self.follow_surroundings(&devices)?;
+        Ok(())
+    }
+
+    /// Attaches what devices of known names lack.
+    async fn attach_lost(&mut self, devices: &Devices) -> Result<(), Failure> {
+        let hooks = self.maps.hooks()?;
+        let Some((_, sample)) = hooks.first() else {
+            return Ok(());
+        };
+        let number = |name: &str| devices.by_name(name).map_or(0, |device| device.ifindex);
+        let tunnels = state::tunnels(&self.maps)?;
+        let lan = state::lan_devices(&hooks);
+        let wanted = plan::attachments(
+            self.maps.settings()?.hook,
+            tunnels.iter().map(|t| (t.name.as_str(), number(&t.name))),
+            lan.iter().filter_map(|(name, _)| {
+                let device = devices.by_name(name)?;
+                Some((name.as_str(), device.ifindex, device.layer3))
+            }),
+        );
+        let lost: Vec<_> = wanted
+            .into_iter()
+            .filter(|attachment| {
+                let key = hook_key(attachment.kind, attachment.ifindex);
+                !hooks.iter().any(|(found, hook)| {
+                    *found == key
+                        && (hook.attach != AttachKind::Tcx
+                            || programs::linked_program(&self.pins, key).is_some())
+                })
+            })
+            .collect();
+        let names = lost
             .iter()
-            .map(|(_, name, ifindex, _)| (name.as_str(), *ifindex));
-        let targets = HookTargets::ask(&self.netlink, names, self.mode).await?;
-        for (kind, name, ifindex, group) in &attach {
-            let mut attacher = Attacher {
+            .map(|attachment| (attachment.name, attachment.ifindex));
+        let mut targets = HookTargets::ask(&self.netlink, names, self.mode).await?;
+        for attachment in lost {
+            let group = tunnels
+                .iter()
+                .find(|tunnel| tunnel.name == attachment.name)
+                .map(|tunnel| tunnel.info.group)
+                .or_else(|| {
+                    let of_name = |(name, _): &&(String, u32)| name == attachment.name;
+                    lan.iter().find(of_name).map(|(_, group)| *group)
+                });
+            let result = Attacher {
                 pins: &self.pins,
                 maps: &mut self.maps,
                 programs: &mut self.programs,
-                targets: &targets,
+                targets: &mut targets,
                 mode: self.mode,
-            };
-            let group = u8::try_from(*group).unwrap_or(0);
-            let result = attacher.attach(*kind, (name, *ifindex), group);
+            }
+            .attach(
+                attachment,
+                sample.order,
+                group
+                    .and_then(|group| u8::try_from(group).ok())
+                    .unwrap_or(0),
+            );
             match result {
-                Ok(_) => log::info!("device {name} is back: attached again"),
+                Ok(_) => log::info!("device {} is back: attached again", attachment.name),
                 // It may be gone again by now; its next message tells.
                 Err(error) => log::warn!("{error}"),
             }
         }
-        self.forget_dead_hooks(&devices)?;
-        self.follow_tunnels(&devices)?;
         Ok(())
     }
 
-    /// Devices of known names that lack their hook: kind, name, number, group.
-    fn wanted_hooks(
-        &self,
-        devices: &Devices,
-    ) -> Result<Vec<(HookKind, String, u32, u32)>, DatapathError> {
-        let hooks = self.maps.hooks()?;
-        let tunnels = state::tunnels(&self.maps)?;
-        let mut wanted: HashMap<(HookKind, u32), (String, u32)> = HashMap::new();
-        let learners = tunnels
+    /// Brings addresses, VLANs and LAN devices up to date.
+    fn follow_surroundings(&mut self, devices: &Devices) -> Result<(), DatapathError> {
+        let lan: Vec<u32> = state::lan_devices(&self.maps.hooks()?)
             .iter()
-            .map(|t| (HookKind::Learn, t.name.clone(), t.info.group));
-        let ingress = hooks
-            .iter()
-            .filter(|(key, _)| key.kind == HookKind::Ingress)
-            .map(|(key, hook)| (key.kind, decode_name(&hook.name), hook.group));
-        for (kind, name, group) in learners.chain(ingress) {
-            if let Some(device) = devices.by_name(&name) {
-                let key = hook_key(kind, device.ifindex);
-                let is_there = hooks.iter().any(|(found, hook)| {
-                    *found == key
-                        && (hook.attach != AttachKind::Tcx
-                            || programs::linked_program(&self.pins, key).is_some())
-                });
-                if !is_there {
-                    wanted.insert((kind, device.ifindex), (name, group));
-                }
-            }
+            .filter_map(|(name, _)| Some(devices.by_name(name)?.ifindex))
+            .collect();
+        if surroundings::write(&mut self.maps, devices, &lan)? {
+            let mut settings = self.maps.settings()?;
+            settings.epoch = settings.epoch.wrapping_add(1);
+            self.maps.set_settings(&settings)?;
+            log::debug!("the addresses changed: every flow is checked again");
         }
-        Ok(wanted
-            .into_iter()
-            .map(|((kind, ifindex), (name, group))| (kind, name, ifindex, group))
-            .collect())
+        Ok(())
     }
 
     /// Removes the remains of tunnel hooks whose device is gone, and of LAN hooks whose device is
@@ -249,8 +274,14 @@ impl Daemon {
             let has_successor = hooks.iter().any(|(other, of)| {
                 other.kind == key.kind && of.name == hook.name && other.ifindex != key.ifindex
             });
-            if !is_alive && (key.kind == HookKind::Learn || has_successor) {
-                programs::detach(&self.pins, *key, &name, AttachKind::Tcx)?;
+            let is_of_tunnel = matches!(key.kind, HookKind::Learn | HookKind::Egress);
+            if !is_alive && (is_of_tunnel || has_successor) {
+                // A filter went with its device.
+                let link = Hook {
+                    attach: AttachKind::Tcx,
+                    ..*hook
+                };
+                programs::detach(&self.pins, *key, &name, &link)?;
                 self.maps.remove_hook(*key)?;
             }
         }

@@ -4,11 +4,12 @@ use std::net::IpAddr;
 
 use steer_common::{
     abi::{
-        BucketTable, FlowEntry, FlowKey, GroupId, NO_TUNNEL, PassReason, Settings, Tunnel,
-        TunnelCounters, TunnelId,
+        AddressKind, BucketTable, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId,
+        KnownAddress, NO_TUNNEL, PassReason, Settings, Tunnel, TunnelCounters, TunnelId, VlanKey,
     },
-    decide,
+    decide::{self, Place},
     key::Address,
+    parse::Parsed,
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
@@ -71,6 +72,18 @@ fn explain_report(
     let Some(group) = longest(args.dst.addr).or_else(|| longest(args.src.addr)) else {
         return Ok(none(PassReason::NotSteered.name(), None));
     };
+    for addr in [args.dst.addr, args.src.addr] {
+        // Tunnels' own addresses are steered from, to the tunnel that they belong to.
+        if let Some(known) = maps.address(&bytemuck::cast(in_memory(addr)))?
+            && (addr == args.dst.addr || known.kind == AddressKind::Endpoint)
+        {
+            let reason = match known.kind {
+                AddressKind::Own => PassReason::OwnAddress,
+                AddressKind::Endpoint => PassReason::TunnelEndpoint,
+            };
+            return Ok(none(reason.name(), Some(group)));
+        }
+    }
     let entry = maps
         .flow(&key)?
         .filter(|entry| !is_idle(&settings, &key, entry, now_ns));
@@ -86,15 +99,19 @@ fn explain_report(
             entry: Some(names.flow_report(&key, &entry, now_ns)),
         });
     }
-    Ok(match decide::pick(&view, &key, 0, group) {
-        Ok(exit) => ExplainReport {
+    let parsed = Parsed {
+        key,
+        ..Parsed::EMPTY
+    };
+    Ok(match decide::pick(&view, &parsed, group, Place::Mark) {
+        Some(exit) => ExplainReport {
             group: names.group(group.into()).cloned(),
             tunnel: names.tunnel(exit.tunnel.into()).cloned(),
             reason: "hash".into(),
             existing: entry.is_some(),
             entry: entry.map(|entry| names.flow_report(&key, &entry, now_ns)),
         },
-        Err(reason) => none(reason.name(), Some(group)),
+        None => none(PassReason::NoTunnel.name(), Some(group)),
     })
 }
 
@@ -159,6 +176,20 @@ impl Tables for View<'_> {
         Inserted::Full
     }
 
+    fn address(&self, _addr: &[u8; 16]) -> Option<KnownAddress> {
+        None
+    }
+
+    fn fragment(&self, _key: &FragmentKey) -> Option<Fragment> {
+        None
+    }
+
+    fn remember_fragment(&self, _key: &FragmentKey, _fragment: &Fragment) {}
+
+    fn vlan(&self, _key: &VlanKey) -> Option<u32> {
+        None
+    }
+
     fn bucket(&self, _group: GroupId, bucket: u32) -> TunnelId {
         let found = self
             .buckets
@@ -179,6 +210,12 @@ impl Tables for View<'_> {
             Fit::Gone
         }
     }
+
+    fn mtu_bytes(&self, ifindex: u32) -> Option<u32> {
+        Some(self.devices.by_index(ifindex)?.mtu_bytes)
+    }
+
+    fn note(&self, _change: impl FnOnce(&mut Counters)) {}
 
     fn count(&self, _id: TunnelId, _change: impl FnOnce(&mut TunnelCounters)) {}
 

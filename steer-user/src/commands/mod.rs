@@ -9,6 +9,7 @@ mod requirements;
 mod show;
 mod start;
 mod state;
+mod surroundings;
 
 use std::io::Write as _;
 

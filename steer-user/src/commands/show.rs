@@ -10,7 +10,7 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use steer_common::{
     abi::{
-        AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, HookKind, Placement, Settings,
+        AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, Placement, Settings,
         TunnelCounters,
     },
     decide,
@@ -197,17 +197,14 @@ pub(super) async fn hook_reports(
             AttachKind::Tcx => programs::linked_program(pins, key)
                 .filter(|_| devices.by_index(key.ifindex).is_some()),
             AttachKind::Clsact | AttachKind::ClsactOwned => {
-                let is_there = apply::has_filter(netlink, key.ifindex).await?;
+                let is_there = apply::has_filter(netlink, key.kind, key.ifindex).await?;
                 is_there.then_some(hook.program_id)
             }
         };
         reports.push(HookReport {
             iface: decode_name(&hook.name),
             ifindex: key.ifindex,
-            hook: match key.kind {
-                HookKind::Ingress => "ingress".into(),
-                HookKind::Learn => "learn".into(),
-            },
+            hook: key.kind.name().into(),
             attach: match hook.attach {
                 AttachKind::Tcx => "tcx".into(),
                 AttachKind::Clsact | AttachKind::ClsactOwned => "clsact".into(),

@@ -2,7 +2,7 @@
 
 use std::{fs::File, io::Read as _, time::Duration};
 
-use steer_common::abi::{AttachKind, Hook, HookKey, HookKind};
+use steer_common::abi::{AttachKind, Hook, HookKey};
 
 use super::{
     Context, Failure,
@@ -118,18 +118,18 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
         Some(seed) => seed,
         None => random_seed()?,
     };
-    let mut programs = Programs::load(pins, plan.max_flows)?;
+    let mut programs = Programs::load(pins, plan.max_flows, plan.mode)?;
     let mut maps = Maps::open(pins)?;
     let attached = Attacher {
         pins,
         maps: &mut maps,
         programs: &mut programs,
-        targets: &targets,
+        targets: &mut targets,
         mode,
     }
     .attach_all(&plan);
-    let written =
-        attached.and_then(|way| apply::write(&mut maps, &plan, seed, netns).map(|()| way));
+    let written = attached
+        .and_then(|way| apply::write(&mut maps, &plan, seed, netns, &devices).map(|()| way));
     let way = match written {
         Ok(way) => way,
         Err(error) => {
@@ -149,15 +149,9 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
 }
 
 fn hook_devices(plan: &Plan) -> impl Iterator<Item = (&str, u32)> {
-    let tunnels = plan
-        .tunnels
-        .iter()
-        .map(|tunnel| (tunnel.name.as_str(), tunnel.ifindex));
-    let lan = plan
-        .hooks
-        .iter()
-        .map(|hook| (hook.name.as_str(), hook.ifindex));
-    tunnels.chain(lan).filter(|(_, ifindex)| *ifindex != 0)
+    plan.attachments()
+        .into_iter()
+        .map(|attachment| (attachment.name, attachment.ifindex))
 }
 
 /// Refuses devices on which another steer works.
@@ -169,14 +163,9 @@ async fn refuse_others(
 ) -> Result<(), Failure> {
     let mut ours = programs::pinned_programs(&context.pins);
     ours.extend(hooks.iter().map(|(_, hook)| hook.program_id));
-    for hook in &plan.hooks {
-        programs::refuse_other_instance(&hook.name, HookKind::Ingress, &ours)?;
-    }
-    for tunnel in plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0) {
-        programs::refuse_other_instance(&tunnel.name, HookKind::Learn, &ours)?;
-    }
-    for device in hook_devices(plan) {
-        apply::refuse_foreign_filter(netlink, device, hooks).await?;
+    for attachment in plan.attachments() {
+        programs::refuse_other_instance(attachment.name, attachment.kind, &ours)?;
+        apply::refuse_foreign_filter(netlink, attachment, hooks).await?;
     }
     Ok(())
 }
@@ -201,7 +190,7 @@ fn summary(plan: &Plan, way: AttachKind) -> String {
         AttachKind::Clsact | AttachKind::ClsactOwned => "clsact",
     };
     format!(
-        "{}: {} over {} from {} (ingress, {way})",
+        "{}: {} over {} from {} ({}, {way})",
         plan.group,
         join(plan.prefixes.iter().map(ToString::to_string).collect()),
         join(
@@ -211,5 +200,6 @@ fn summary(plan: &Plan, way: AttachKind) -> String {
                 .collect()
         ),
         join(plan.hooks.iter().map(|hook| hook.name.clone()).collect()),
+        plan.mode.name(),
     )
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use steer_common::{
     abi::{
-        Admin, GROUPS_MAX, Group, GroupId, Health, HookKey, HookKind, NAME_BYTES, Placement,
+        Admin, GROUPS_MAX, Group, GroupId, Health, Hook, HookKey, HookKind, NAME_BYTES, Placement,
         Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
     },
     buckets::Member,
@@ -58,12 +58,21 @@ pub(super) fn groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError
     Ok(found)
 }
 
+/// Names of the LAN devices that have a hook, and their groups.
+pub(super) fn lan_devices(hooks: &[(HookKey, Hook)]) -> Vec<(String, u32)> {
+    hooks
+        .iter()
+        .filter(|(key, _)| matches!(key.kind, HookKind::Ingress | HookKind::Mark))
+        .map(|(_, hook)| (decode_name(&hook.name), hook.group))
+        .collect()
+}
+
 /// What the plan is compared with.
 pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
     let settings = maps.settings()?;
     let tunnels = tunnels(maps)?;
     let prefixes = maps.prefixes()?;
-    let hooks = maps.hooks()?;
+    let lan = lan_devices(&maps.hooks()?);
     let groups = groups(maps)?
         .into_iter()
         .map(|(id, group)| ExistingGroup {
@@ -74,10 +83,10 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
                 .filter(|(_, of)| *of == id)
                 .map(|(prefix, _)| *prefix)
                 .collect(),
-            ifaces: hooks
+            ifaces: lan
                 .iter()
-                .filter(|(key, hook)| key.kind == HookKind::Ingress && hook.group == u32::from(id))
-                .map(|(_, hook)| decode_name(&hook.name))
+                .filter(|(_, group)| *group == u32::from(id))
+                .map(|(name, _)| name.clone())
                 .collect(),
             tunnels: tunnels
                 .iter()

@@ -7,9 +7,9 @@ use bytemuck::Zeroable as _;
 use ipnet::IpNet;
 use steer_common::{
     abi::{
-        self, ABI_VERSION, BucketTable, FlowEntry, FlowKey, Group, GroupId, Hook, HookKey,
-        PassCounters, Prefix, Settings, Tunnel, TunnelCounters, TunnelId, TunnelInfo, TunnelRef,
-        maps,
+        self, ABI_VERSION, BucketTable, FlowEntry, FlowKey, Fragment, FragmentKey, Group, GroupId,
+        Hook, HookKey, KnownAddress, LanDevice, PassCounters, Prefix, Settings, Tunnel,
+        TunnelCounters, TunnelId, TunnelInfo, TunnelRef, Vlan, VlanKey, maps,
     },
     buckets::{self, Member},
 };
@@ -81,6 +81,34 @@ const SHAPES: [Shape; maps::ALL.len()] = [
     ),
     (maps::FLOWS, MapType::Hash, KEY_BYTES, ENTRY_BYTES, None),
     (
+        maps::FRAGMENTS,
+        MapType::LruHash,
+        size_of::<FragmentKey>(),
+        size_of::<Fragment>(),
+        Some(abi::FRAGMENTS_MAX),
+    ),
+    (
+        maps::ADDRESSES,
+        MapType::Hash,
+        16,
+        size_of::<KnownAddress>(),
+        Some(abi::ADDRESSES_MAX),
+    ),
+    (
+        maps::LAN_DEVICES,
+        MapType::Hash,
+        4,
+        size_of::<LanDevice>(),
+        Some(abi::DEVICES_MAX),
+    ),
+    (
+        maps::VLANS,
+        MapType::Hash,
+        size_of::<VlanKey>(),
+        size_of::<Vlan>(),
+        Some(abi::VLANS_MAX),
+    ),
+    (
         maps::TUNNEL_COUNTERS,
         MapType::PerCpuArray,
         4,
@@ -92,6 +120,13 @@ const SHAPES: [Shape; maps::ALL.len()] = [
         MapType::PerCpuArray,
         4,
         size_of::<PassCounters>(),
+        Some(1),
+    ),
+    (
+        maps::COUNTERS,
+        MapType::PerCpuArray,
+        4,
+        size_of::<abi::Counters>(),
         Some(1),
     ),
     (
@@ -113,8 +148,12 @@ pub struct Maps {
     tunnel_devices: Table<4, { size_of::<TunnelRef>() }>,
     bucket_tables: Table<4, { size_of::<BucketTable>() }>,
     flows: Table<KEY_BYTES, ENTRY_BYTES>,
+    addresses: Table<16, { size_of::<KnownAddress>() }>,
+    lan_devices: Table<4, { size_of::<LanDevice>() }>,
+    vlans: Table<{ size_of::<VlanKey>() }, { size_of::<Vlan>() }>,
     tunnel_counters: Counters<{ size_of::<TunnelCounters>() }>,
     pass_counters: Counters<{ size_of::<PassCounters>() }>,
+    counters: Counters<{ size_of::<abi::Counters>() }>,
     hooks: Table<{ size_of::<HookKey>() }, { size_of::<Hook>() }>,
     flow_capacity: u32,
 }
@@ -202,8 +241,12 @@ impl Maps {
             tunnel_devices: Table::new(maps::TUNNEL_DEVICES, map(maps::TUNNEL_DEVICES)?)?,
             bucket_tables: Table::new(maps::BUCKET_TABLES, map(maps::BUCKET_TABLES)?)?,
             flows: Table::new(maps::FLOWS, map(maps::FLOWS)?)?,
+            addresses: Table::new(maps::ADDRESSES, map(maps::ADDRESSES)?)?,
+            lan_devices: Table::new(maps::LAN_DEVICES, map(maps::LAN_DEVICES)?)?,
+            vlans: Table::new(maps::VLANS, map(maps::VLANS)?)?,
             tunnel_counters: Counters::new(maps::TUNNEL_COUNTERS, map(maps::TUNNEL_COUNTERS)?)?,
             pass_counters: Counters::new(maps::PASS_COUNTERS, map(maps::PASS_COUNTERS)?)?,
+            counters: Counters::new(maps::COUNTERS, map(maps::COUNTERS)?)?,
             hooks: Table::new(maps::HOOKS, map(maps::HOOKS)?)?,
             flow_capacity: MapInfo::from_pin(pins.map(maps::FLOWS))
                 .map_err(on(maps::FLOWS))?
@@ -356,6 +399,31 @@ impl Maps {
     /// Packets left to the kernel since the maps were made.
     pub fn pass_counters(&self) -> Result<PassCounters> {
         self.pass_counters.sum(0)
+    }
+
+    /// What happened to packets besides, since the maps were made.
+    pub fn counters(&self) -> Result<abi::Counters> {
+        self.counters.sum(0)
+    }
+
+    /// What an address is to this gateway.
+    pub fn address(&self, addr: &[u8; 16]) -> Result<Option<KnownAddress>> {
+        self.addresses.get(addr)
+    }
+
+    /// Brings the known addresses to just these; whether anything changed.
+    pub fn replace_addresses(&mut self, wanted: &[([u8; 16], KnownAddress)]) -> Result<bool> {
+        self.addresses.replace(wanted)
+    }
+
+    /// Brings the devices that packets may be forwarded to, to just these.
+    pub fn replace_lan_devices(&mut self, wanted: &[(u32, LanDevice)]) -> Result<bool> {
+        self.lan_devices.replace(wanted)
+    }
+
+    /// Brings the VLANs to just these.
+    pub fn replace_vlans(&mut self, wanted: &[(VlanKey, Vlan)]) -> Result<bool> {
+        self.vlans.replace(wanted)
     }
 
     /// The hooks that are, or were being, attached.

@@ -74,11 +74,7 @@ impl PinDir {
 
     /// The pin of a hook's link. By number, because bpffs allows no dot in a name and devices do.
     pub fn link(&self, kind: HookKind, ifindex: u32) -> PathBuf {
-        let kind = match kind {
-            HookKind::Ingress => "ingress",
-            HookKind::Learn => "learn",
-        };
-        self.path.join(format!("{kind}_{ifindex}"))
+        self.path.join(format!("{}_{ifindex}", kind.name()))
     }
 
     /// Whether any map or link of steer is pinned here.
@@ -262,9 +258,9 @@ fn is_ours(pin: &Path) -> bool {
     if maps::ALL.contains(&name) {
         return MapInfo::from_pin(pin).is_ok_and(|info| info.name_as_str() == Some(name));
     }
-    let number = name
-        .strip_prefix("ingress_")
-        .or_else(|| name.strip_prefix("learn_"));
+    let number = HookKind::ALL
+        .iter()
+        .find_map(|kind| name.strip_prefix(kind.name())?.strip_prefix('_'));
     number.is_some_and(|number| number.parse::<u32>().is_ok())
         && PinnedLink::from_pin(pin).is_ok_and(|link| FdLink::from(link).info().is_ok())
 }

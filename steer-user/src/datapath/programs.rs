@@ -11,16 +11,18 @@ use aya::{
     },
 };
 use nix::errno::Errno;
-use steer_common::abi::{AttachKind, Hook, HookKey, HookKind, maps, programs};
+use steer_common::abi::{AttachKind, Hook, HookKey, HookKind, HookMode, HookOrder, maps, programs};
 
 use super::{error::DatapathError, object::OBJECT, pins::PinDir};
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
-/// Priority of our filters on clsact, out of the way of hand-made ones.
-pub const FILTER_PRIORITY: u16 = 0x5723;
-/// Handle of our filters within that priority.
-pub const FILTER_HANDLE: u32 = 0x5723;
+/// Priority of our filters on clsact, behind hand-made ones.
+const FILTER_PRIORITY_LAST: u16 = 0x5723;
+/// Priority of our filters on clsact that are to be before all others.
+const FILTER_PRIORITY_FIRST: u16 = 1;
+/// Handle of our filters within that priority, plus the number of the [`HookKind`].
+const FILTER_HANDLE: u32 = 0x5723_0000;
 
 /// Which way of attaching is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -34,36 +36,87 @@ pub enum AttachMode {
     Clsact,
 }
 
-/// A device to attach to.
+/// A device to attach to, and what.
 #[derive(Clone, Copy, Debug)]
 pub struct Target<'a> {
+    /// Where on the device.
+    pub kind: HookKind,
     /// Its name.
     pub name: &'a str,
     /// Its number.
     pub ifindex: u32,
+    /// Whether its packets have no MAC header.
+    pub layer3: bool,
     /// Whether it has a clsact qdisc now.
     pub has_clsact: bool,
+    /// Where among the programs of the device.
+    pub order: HookOrder,
+}
+
+/// The programs that a mode needs on LAN devices without (`layer3`) or with a MAC header, and on
+/// tunnels.
+fn needed(mode: HookMode) -> &'static [&'static str] {
+    match mode {
+        HookMode::Unset => &[],
+        HookMode::Ingress => &[
+            programs::INGRESS,
+            programs::INGRESS_L3,
+            programs::RETURN,
+            programs::EGRESS,
+        ],
+        HookMode::Egress => &[programs::LEARN, programs::EGRESS],
+        HookMode::Mark => &[programs::MARK, programs::MARK_L3, programs::LEARN],
+    }
+}
+
+/// The name of the program for a place.
+fn name_of(mode: HookMode, kind: HookKind, layer3: bool) -> &'static str {
+    match (kind, layer3) {
+        (HookKind::Ingress, false) => programs::INGRESS,
+        (HookKind::Ingress, true) => programs::INGRESS_L3,
+        (HookKind::Mark, false) => programs::MARK,
+        (HookKind::Mark, true) => programs::MARK_L3,
+        (HookKind::Learn, _) if mode == HookMode::Ingress => programs::RETURN,
+        (HookKind::Learn, _) => programs::LEARN,
+        (HookKind::Egress, _) => programs::EGRESS,
+    }
+}
+
+/// Which way packets pass a hook.
+fn direction(kind: HookKind) -> TcAttachType {
+    match kind {
+        HookKind::Ingress | HookKind::Mark | HookKind::Learn => TcAttachType::Ingress,
+        HookKind::Egress => TcAttachType::Egress,
+    }
+}
+
+/// Whether a filter on a clsact qdisc is one of steer's.
+pub fn is_filter(kind: HookKind, ingress: bool, priority: u16, handle: u32) -> bool {
+    ingress == (direction(kind) == TcAttachType::Ingress)
+        && [FILTER_PRIORITY_FIRST, FILTER_PRIORITY_LAST].contains(&priority)
+        && handle == FILTER_HANDLE + kind as u32
 }
 
 /// The loaded programs.
 pub struct Programs {
     ebpf: Ebpf,
+    mode: HookMode,
 }
 
 impl Programs {
-    /// Loads the object; maps that are pinned are used, the others are made and pinned.
-    pub fn load(pins: &PinDir, max_flows: u32) -> Result<Self> {
+    /// Loads the object and what a mode needs of it; maps that are pinned are used, the others are
+    /// made and pinned.
+    pub fn load(pins: &PinDir, max_flows: u32, mode: HookMode) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         loader.map_max_entries(maps::FLOWS, max_flows);
         for name in maps::ALL {
             loader.map_pin_path(name, pins.map(name));
         }
         let ebpf = loader.load(OBJECT)?;
-        let mut loaded = Self { ebpf };
-        for kind in [HookKind::Ingress, HookKind::Learn] {
-            let program = name_of(kind);
+        let mut loaded = Self { ebpf, mode };
+        for program in needed(mode) {
             loaded
-                .program(kind)?
+                .program(program)?
                 .load()
                 .map_err(|source| DatapathError::Program { program, source })?;
         }
@@ -75,8 +128,7 @@ impl Programs {
         &mut self.ebpf
     }
 
-    fn program(&mut self, kind: HookKind) -> Result<&mut SchedClassifier> {
-        let name = name_of(kind);
+    fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier> {
         let missing = || DatapathError::Program {
             program: name,
             source: ProgramError::IOError(std::io::ErrorKind::NotFound.into()),
@@ -94,101 +146,141 @@ impl Programs {
     pub fn attach(
         &mut self,
         pins: &PinDir,
-        kind: HookKind,
         target: Target<'_>,
         mode: AttachMode,
         before: Option<&Hook>,
     ) -> Result<AttachKind> {
-        let pin = pins.link(kind, target.ifindex);
-        let device = || target.name.to_owned();
-        let program = self.program(kind)?;
-
-        if let Ok(link) = PinnedLink::from_pin(&pin) {
-            let link = SchedClassifierLink::try_from(FdLink::from(link)).map_err(|source| {
-                DatapathError::Link {
-                    device: device(),
-                    source,
-                }
-            })?;
-            match program.attach_to_link(link) {
-                Ok(id) => {
-                    let link = program.take_link(id);
-                    // The pin holds the link, the descriptor is not needed.
-                    drop(link);
-                    return Ok(AttachKind::Tcx);
-                }
-                // Defunct: its device was deleted.
-                Err(ProgramError::SyscallError(error))
-                    if error.io_error.raw_os_error() == Some(Errno::ENOLINK as i32) =>
-                {
-                    std::fs::remove_file(&pin).map_err(|source| DatapathError::Io {
-                        path: pin.clone(),
-                        source,
-                    })?;
-                }
-                Err(source) => {
-                    return Err(DatapathError::Attach {
-                        device: device(),
-                        source,
-                    });
-                }
-            }
+        let pin = pins.link(target.kind, target.ifindex);
+        let name = name_of(self.mode, target.kind, target.layer3);
+        let program = self.program(name)?;
+        let before = before.filter(|before| before.order == target.order);
+        if before.is_some() && replace_linked(program, target, &pin)? {
+            return Ok(AttachKind::Tcx);
         }
         if let Some(before) = before
             && before.attach != AttachKind::Tcx
-            && let Ok(link) = clsact_link(target.name)
+            && let Ok(link) = clsact_link(target.kind, target.name, target.order)
             && let Ok(id) = program.attach_to_link(link)
         {
             leave_attached(program.take_link(id));
             return Ok(before.attach);
         }
         if mode != AttachMode::Clsact {
-            let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-            match program.attach_with_options(target.name, TcAttachType::Ingress, options) {
-                Ok(id) => {
-                    let link = program
-                        .take_link(id)
-                        .map_err(|source| DatapathError::Attach {
-                            device: device(),
-                            source,
-                        })?;
-                    let link: FdLink = link.try_into().map_err(|source| DatapathError::Link {
-                        device: device(),
-                        source,
-                    })?;
-                    link.pin(&pin).map_err(|error| DatapathError::Link {
-                        device: device(),
-                        source: LinkError::SyscallError(match error {
-                            aya::pin::PinError::SyscallError(error) => error,
-                            other => aya::sys::SyscallError {
-                                call: "BPF_OBJ_PIN",
-                                io_error: std::io::Error::other(other.to_string()),
-                            },
-                        }),
-                    })?;
-                    return Ok(AttachKind::Tcx);
+            match attach_tcx(program, target, &pin) {
+                Err(DatapathError::Attach { source, .. })
+                    if mode == AttachMode::Auto && is_unsupported(&source) =>
+                {
+                    log::debug!("device {}: no TCX ({source}), using clsact", target.name);
                 }
-                Err(error) if mode == AttachMode::Auto && is_unsupported(&error) => {
-                    log::debug!("device {}: no TCX ({error}), using clsact", target.name);
-                }
-                Err(source) => {
-                    return Err(DatapathError::Attach {
-                        device: device(),
-                        source,
-                    });
-                }
+                done => return done.map(|()| AttachKind::Tcx),
             }
         }
         attach_to_clsact(program, target)
     }
 
-    /// The kernel's id of a program.
-    pub fn id(&mut self, kind: HookKind) -> Result<u32> {
-        let program = name_of(kind);
-        let info = self.program(kind)?.info();
+    /// The kernel's ids of the loaded programs.
+    pub fn ids(&mut self) -> Result<Vec<u32>> {
+        needed(self.mode).iter().map(|name| self.id(name)).collect()
+    }
+
+    /// The kernel's id of the program for a place.
+    pub fn id_at(&mut self, kind: HookKind, layer3: bool) -> Result<u32> {
+        self.id(name_of(self.mode, kind, layer3))
+    }
+
+    fn id(&mut self, program: &'static str) -> Result<u32> {
+        let info = self.program(program)?.info();
         Ok(info
             .map_err(|source| DatapathError::Program { program, source })?
             .id())
+    }
+}
+
+/// Puts a program in the place of the one behind a pinned link; false if there is no working link.
+fn replace_linked(
+    program: &mut SchedClassifier,
+    target: Target<'_>,
+    pin: &std::path::Path,
+) -> Result<bool> {
+    let Ok(link) = PinnedLink::from_pin(pin) else {
+        return Ok(false);
+    };
+    let device = || target.name.to_owned();
+    let link = SchedClassifierLink::try_from(FdLink::from(link)).map_err(|source| {
+        DatapathError::Link {
+            device: device(),
+            source,
+        }
+    })?;
+    match program.attach_to_link(link) {
+        Ok(id) => {
+            // The pin holds the link, the descriptor is not needed.
+            drop(program.take_link(id));
+            Ok(true)
+        }
+        // Defunct: its device was deleted.
+        Err(ProgramError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(Errno::ENOLINK as i32) =>
+        {
+            remove_pin(pin)?;
+            Ok(false)
+        }
+        Err(source) => Err(DatapathError::Attach {
+            device: device(),
+            source,
+        }),
+    }
+}
+
+fn attach_tcx(
+    program: &mut SchedClassifier,
+    target: Target<'_>,
+    pin: &std::path::Path,
+) -> Result<()> {
+    let device = || target.name.to_owned();
+    let order = match target.order {
+        HookOrder::First => LinkOrder::first(),
+        HookOrder::Last => LinkOrder::last(),
+    };
+    let attach_error = |source| DatapathError::Attach {
+        device: device(),
+        source,
+    };
+    let id = program
+        .attach_with_options(
+            target.name,
+            direction(target.kind),
+            TcAttachOptions::TcxOrder(order),
+        )
+        .map_err(attach_error)?;
+    let link = program.take_link(id).map_err(attach_error)?;
+    let link: FdLink = link.try_into().map_err(|source| DatapathError::Link {
+        device: device(),
+        source,
+    })?;
+    // One at another place among the programs: it goes only now that its successor is there.
+    remove_pin(pin)?;
+    link.pin(pin).map_err(|error| DatapathError::Link {
+        device: device(),
+        source: LinkError::SyscallError(match error {
+            aya::pin::PinError::SyscallError(error) => error,
+            other => aya::sys::SyscallError {
+                call: "BPF_OBJ_PIN",
+                io_error: std::io::Error::other(other.to_string()),
+            },
+        }),
+    })?;
+    Ok(())
+}
+
+/// Removes a pin, if it is there.
+fn remove_pin(pin: &std::path::Path) -> Result<()> {
+    match std::fs::remove_file(pin) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(DatapathError::Io {
+            path: pin.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -201,12 +293,12 @@ fn attach_to_clsact(program: &mut SchedClassifier, target: Target<'_>) -> Result
         })?;
     }
     let options = TcAttachOptions::Netlink(NlOptions {
-        priority: FILTER_PRIORITY,
-        handle: TcHandle::from(FILTER_HANDLE),
+        priority: priority(target.order),
+        handle: filter_handle(target.kind),
         classid: None,
     });
     let id = program
-        .attach_with_options(target.name, TcAttachType::Ingress, options)
+        .attach_with_options(target.name, direction(target.kind), options)
         .map_err(|source| match &source {
             ProgramError::TcError(TcError::NetlinkError(error))
                 if error.raw_os_error() == Some(Errno::EEXIST as i32) =>
@@ -230,49 +322,35 @@ fn attach_to_clsact(program: &mut SchedClassifier, target: Target<'_>) -> Result
 }
 
 /// Detaches one hook. A device that is gone took its hook along.
-pub fn detach(pins: &PinDir, key: HookKey, device: &str, attach: AttachKind) -> Result<()> {
-    match attach {
-        AttachKind::Tcx => {
-            let pin = pins.link(key.kind, key.ifindex);
-            match std::fs::remove_file(&pin) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(DatapathError::Io {
-                        path: pin,
-                        source: error,
-                    })
-                }
-                _ => Ok(()),
-            }
+pub fn detach(pins: &PinDir, key: HookKey, device: &str, hook: &Hook) -> Result<()> {
+    use aya::programs::Link as _;
+    if hook.attach == AttachKind::Tcx {
+        return remove_pin(&pins.link(key.kind, key.ifindex));
+    }
+    let Ok(link) = clsact_link(key.kind, device, hook.order) else {
+        return Ok(());
+    };
+    match link.detach() {
+        Err(ProgramError::NetlinkError(error)) if error.raw_os_error().is_some_and(is_absent) => {
+            Ok(())
         }
-        AttachKind::Clsact | AttachKind::ClsactOwned => {
-            use aya::programs::Link as _;
-            let Ok(link) = clsact_link(device) else {
-                return Ok(());
-            };
-            match link.detach() {
-                Ok(()) => Ok(()),
-                Err(ProgramError::NetlinkError(error))
-                    if error.raw_os_error().is_some_and(is_absent) =>
-                {
-                    Ok(())
-                }
-                Err(source) => Err(DatapathError::Attach {
-                    device: device.to_owned(),
-                    source,
-                }),
-            }
-        }
+        done => done.map_err(|source| DatapathError::Attach {
+            device: device.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Refuses a device on which another steer works: a program of our name that is not among `ours`.
 pub fn refuse_other_instance(device: &str, kind: HookKind, ours: &[u32]) -> Result<()> {
-    let Ok((_, attached)) = SchedClassifier::query_tcx(device, TcAttachType::Ingress) else {
+    let Ok((_, attached)) = SchedClassifier::query_tcx(device, direction(kind)) else {
         // Without TCX there is nothing to ask; a filter of ours is found when attaching.
         return Ok(());
     };
+    // The kernel cuts names after 15 bytes.
+    let is_steer = |name: &str| programs::ALL.iter().any(|full| full.starts_with(name));
     let is_other = |info: &&aya::programs::ProgramInfo| {
-        name_of(kind).starts_with(info.name_as_str().unwrap_or("?")) && !ours.contains(&info.id())
+        info.name_as_str().is_some_and(is_steer) && !ours.contains(&info.id())
     };
     match attached.iter().find(is_other) {
         Some(info) => Err(DatapathError::OtherInstance {
@@ -298,22 +376,29 @@ pub fn pinned_programs(pins: &PinDir) -> Vec<u32> {
     pins.links().iter().filter_map(program).collect()
 }
 
-/// The name of a hook's program.
-const fn name_of(kind: HookKind) -> &'static str {
-    match kind {
-        HookKind::Ingress => programs::INGRESS,
-        HookKind::Learn => programs::LEARN,
+fn clsact_link(
+    kind: HookKind,
+    device: &str,
+    order: HookOrder,
+) -> std::io::Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(
+        device,
+        direction(kind),
+        priority(order),
+        filter_handle(kind),
+        None,
+    )
+}
+
+fn priority(order: HookOrder) -> u16 {
+    match order {
+        HookOrder::First => FILTER_PRIORITY_FIRST,
+        HookOrder::Last => FILTER_PRIORITY_LAST,
     }
 }
 
-fn clsact_link(device: &str) -> std::io::Result<SchedClassifierLink> {
-    SchedClassifierLink::attached(
-        device,
-        TcAttachType::Ingress,
-        FILTER_PRIORITY,
-        TcHandle::from(FILTER_HANDLE),
-        None,
-    )
+fn filter_handle(kind: HookKind) -> TcHandle {
+    TcHandle::from(FILTER_HANDLE + kind as u32)
 }
 
 /// A filter lives in the kernel on its own; dropping the link would remove it.

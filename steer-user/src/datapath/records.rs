@@ -100,6 +100,33 @@ impl<const K: usize, const N: usize> Table<K, N> {
             .map_err(on(self.name))
     }
 
+    /// Brings the table to just these records, whether or not that changes anything. What is new
+    /// comes before what is old goes.
+    pub(super) fn replace<Key, T>(&mut self, wanted: &[(Key, T)]) -> Result<bool>
+    where
+        Key: CheckedBitPattern + NoUninit + PartialEq,
+        T: CheckedBitPattern + NoUninit + PartialEq,
+    {
+        let before: Vec<(Key, T)> = self.all()?;
+        let mut is_changed = false;
+        for (key, record) in wanted {
+            if !before
+                .iter()
+                .any(|found| found.0 == *key && found.1 == *record)
+            {
+                self.set(key, record)?;
+                is_changed = true;
+            }
+        }
+        for (key, _) in &before {
+            if wanted.iter().all(|(other, _)| other != key) {
+                self.remove(key)?;
+                is_changed = true;
+            }
+        }
+        Ok(is_changed)
+    }
+
     /// Whether there was one to remove.
     pub(super) fn remove(&mut self, key: &impl NoUninit) -> Result<bool> {
         match self.map.remove(&encode(key)) {

@@ -7,16 +7,21 @@ mod error;
 mod ids;
 mod limits;
 mod prefixes;
+mod surroundings;
 mod types;
 mod values;
 
-use steer_common::abi::{GROUPS_MAX, GroupId, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX};
+use steer_common::abi::{
+    GROUPS_MAX, GroupId, HookMode, HookOrder, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX,
+};
 
 pub use change::{Change, TunnelChange, change_admin, change_weights, shares};
 pub use error::PlanError;
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
+pub use surroundings::{Surroundings, surroundings};
 pub use types::{
-    Existing, ExistingGroup, ExistingTunnel, Plan, PlannedHook, PlannedTunnel, Request,
+    Attachment, Existing, ExistingGroup, ExistingTunnel, Plan, PlannedHook, PlannedTunnel, Request,
+    attachments,
 };
 pub use values::{FlowEndpoint, IdleSpec, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
 pub use values::{device_name, group_name, has_identifier, has_ports};
@@ -88,12 +93,6 @@ pub fn plan(
         })
         .collect::<Result<Vec<_>, _>>()?;
 
-    for PlannedHook { name, .. } in &hooks {
-        if devices.by_name(name).is_some_and(|device| device.layer3) {
-            return Err(PlanError::IfaceLayer3 { name: name.clone() });
-        }
-    }
-
     let ids = ids::assign(&specs, existing, &request.group, &mut notes)?;
     let mut tunnels: Vec<PlannedTunnel> = specs
         .iter()
@@ -140,6 +139,10 @@ pub fn plan(
     Ok(Plan {
         group: request.group.clone(),
         group_id: group_id(group, existing)?,
+        mode: HookMode::Ingress,
+        order: HookOrder::Last,
+        mss_clamp: 0,
+        mark_mask: 0,
         hooks,
         tunnels,
         prefixes,
@@ -189,6 +192,7 @@ fn plan_hooks(
         hooks.push(PlannedHook {
             name: name.clone(),
             ifindex: device.ifindex,
+            layer3: device.layer3,
         });
     }
     if hooks.is_empty() {

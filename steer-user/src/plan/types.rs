@@ -1,7 +1,7 @@
 //! What goes into planning and what comes out.
 
 use ipnet::IpNet;
-use steer_common::abi::{Admin, GroupId, Health, TunnelId};
+use steer_common::abi::{Admin, GroupId, Health, HookKind, HookMode, HookOrder, TunnelId};
 
 use super::{Idle, IdleSpec, PlanError, TunnelSpec};
 
@@ -107,6 +107,14 @@ pub struct Plan {
     pub group: String,
     /// The group's number: its own, or the smallest that is free.
     pub group_id: GroupId,
+    /// How the gateway steers.
+    pub mode: HookMode,
+    /// Where the programs stand among others.
+    pub order: HookOrder,
+    /// [`Settings::mss_clamp`](steer_common::abi::Settings::mss_clamp).
+    pub mss_clamp: u32,
+    /// [`Settings::mark_mask`](steer_common::abi::Settings::mark_mask).
+    pub mark_mask: u32,
     /// LAN devices, in the order given.
     pub hooks: Vec<PlannedHook>,
     /// Tunnels, in the order of their ids. Tunnels of the group that are not here are to be removed.
@@ -123,13 +131,74 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// A LAN device to attach to.
+/// A LAN device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedHook {
     /// Its name.
     pub name: String,
     /// Its number.
     pub ifindex: u32,
+    /// Its packets have no MAC header.
+    pub layer3: bool,
+}
+
+/// A program on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment<'a> {
+    /// Where on the device.
+    pub kind: HookKind,
+    /// The device's name.
+    pub name: &'a str,
+    /// Its number.
+    pub ifindex: u32,
+    /// Its packets have no MAC header.
+    pub layer3: bool,
+}
+
+impl Plan {
+    /// Every program that is to be attached, first those that only watch.
+    pub fn attachments(&self) -> Vec<Attachment<'_>> {
+        attachments(
+            self.mode,
+            self.tunnels.iter().map(|t| (t.name.as_str(), t.ifindex)),
+            self.hooks
+                .iter()
+                .map(|h| (h.name.as_str(), h.ifindex, h.layer3)),
+        )
+    }
+}
+
+/// Every program of a mode, for tunnels and LAN devices that exist.
+pub fn attachments<'a>(
+    mode: HookMode,
+    tunnels: impl Iterator<Item = (&'a str, u32)> + Clone,
+    lan: impl Iterator<Item = (&'a str, u32, bool)>,
+) -> Vec<Attachment<'a>> {
+    let on_tunnels = |kind| {
+        let there = tunnels.clone().filter(|(_, ifindex)| *ifindex != 0);
+        there.map(move |(name, ifindex)| Attachment {
+            kind,
+            name,
+            ifindex,
+            layer3: true,
+        })
+    };
+    let mut found: Vec<_> = on_tunnels(HookKind::Learn).collect();
+    if mode != HookMode::Mark {
+        found.extend(on_tunnels(HookKind::Egress));
+    }
+    let kind = match mode {
+        HookMode::Ingress => HookKind::Ingress,
+        HookMode::Mark => HookKind::Mark,
+        HookMode::Egress | HookMode::Unset => return found,
+    };
+    found.extend(lan.map(|(name, ifindex, layer3)| Attachment {
+        kind,
+        name,
+        ifindex,
+        layer3,
+    }));
+    found
 }
 
 /// A tunnel of the group.

@@ -8,18 +8,20 @@ use std::{
 use bytemuck::AnyBitPattern;
 use steer_common::{
     abi::{
-        FlowEntry, FlowKey, GroupId, NO_TUNNEL, PassReason, Settings, TUNNELS_MAX, Tunnel,
-        TunnelCounters, TunnelId,
+        Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress, NO_TUNNEL,
+        PassReason, Settings, TUNNELS_MAX, Tunnel, TunnelCounters, TunnelId, VlanKey,
     },
-    decide::{Exit, Verdict, count_sent, learn, steer},
+    decide::{Exit, Place, Verdict, count_sent, steer},
+    learn::learn,
     packet::Packet,
     parse::{self, Parsed, parse},
+    related::{Direction, has_vlan, relate},
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
 use super::{
     rewrite::forwarded,
-    world::{Buckets, LAN_MAC, MTU, World},
+    world::{Buckets, LAN_IFINDEX, LAN_MAC, MTU, World},
 };
 
 /// A packet in a slice.
@@ -51,7 +53,7 @@ impl Packet for SlicePacket<'_> {
         1
     }
 
-    fn tags_in_metadata(&self) -> u8 {
+    fn tag_in_metadata(&self) -> u32 {
         0
     }
 
@@ -76,6 +78,10 @@ pub struct HostTables {
     /// Flow entries in place: the index finds them, and they never move.
     flows: Vec<OnceCell<SharedFlow>>,
     index: RefCell<HashMap<FlowKey, usize>>,
+    fragments: RefCell<HashMap<FragmentKey, Fragment>>,
+    addresses: HashMap<[u8; 16], KnownAddress>,
+    vlans: HashMap<VlanKey, u32>,
+    counters: Cell<Counters>,
     tunnel_counters: Vec<Cell<TunnelCounters>>,
     pass_counters: [Cell<u64>; PassReason::ALL.len()],
 }
@@ -101,6 +107,10 @@ impl HostTables {
             prefixes: world.prefixes.clone(),
             flows: (0..max_flows).map(|_| OnceCell::new()).collect(),
             index: RefCell::default(),
+            fragments: RefCell::default(),
+            addresses: world.addresses.iter().copied().collect(),
+            vlans: world.vlans(LAN_IFINDEX).into_iter().collect(),
+            counters: Cell::default(),
             tunnel_counters: vec![Cell::default(); TUNNELS_MAX],
             pass_counters: Default::default(),
         }
@@ -133,6 +143,11 @@ impl HostTables {
     /// A tunnel's counters.
     pub fn tunnel_counters(&self, id: TunnelId) -> TunnelCounters {
         self.tunnel_counters[usize::from(id)].get()
+    }
+
+    /// What happened besides.
+    pub fn counters(&self) -> Counters {
+        self.counters.get()
     }
 
     /// Packets passed, by reason.
@@ -195,6 +210,22 @@ impl Tables for HostTables {
         Inserted::Done
     }
 
+    fn address(&self, addr: &[u8; 16]) -> Option<KnownAddress> {
+        self.addresses.get(addr).copied()
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<Fragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, fragment: &Fragment) {
+        self.fragments.borrow_mut().insert(*key, *fragment);
+    }
+
+    fn vlan(&self, key: &VlanKey) -> Option<u32> {
+        self.vlans.get(key).copied()
+    }
+
     fn bucket(&self, group: GroupId, bucket: u32) -> TunnelId {
         self.tables
             .get(&group)
@@ -211,6 +242,16 @@ impl Tables for HostTables {
             Some(&mtu) if l3_len_bytes > mtu => Fit::TooBig,
             Some(_) => Fit::Fits,
         }
+    }
+
+    fn mtu_bytes(&self, ifindex: u32) -> Option<u32> {
+        self.devices.get(&ifindex).copied()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.counters.get();
+        change(&mut counters);
+        self.counters.set(counters);
     }
 
     fn count(&self, id: TunnelId, change: impl FnOnce(&mut TunnelCounters)) {
@@ -251,9 +292,20 @@ pub fn ingress(tables: &HostTables, bytes: &[u8]) -> Ingress {
         bytes,
         gso_size_bytes: 0,
     };
-    let parsed = parsed(parse::Layer::Ethernet, bytes);
+    let mut parsed = parsed(parse::Layer::Ethernet, bytes);
+    if let Ok(found) = &mut parsed {
+        if has_vlan(tables, LAN_IFINDEX, found) {
+            relate(&packet, tables, Direction::ToTunnel, found);
+        } else {
+            parsed = Err(PassReason::UnknownVlan);
+        }
+    }
     let verdict = match &parsed {
-        Ok(parsed) => steer(&packet, tables, parsed),
+        Ok(parsed) => match steer(&packet, tables, parsed, Place::Lan) {
+            // Without a mark the kernel is told nothing of the tunnel.
+            Verdict::TooBig(_) => Verdict::Pass(PassReason::TooBig),
+            verdict => verdict,
+        },
         Err(reason) => Verdict::Pass(*reason),
     };
     let mut after = bytes.to_vec();
@@ -266,7 +318,7 @@ pub fn ingress(tables: &HostTables, bytes: &[u8]) -> Ingress {
             let counter = &tables.pass_counters[reason as usize];
             counter.set(counter.get() + 1);
         }
-        (Verdict::Redirect(_), Err(_)) => {}
+        (Verdict::Redirect(_), Err(_)) | (Verdict::TooBig(_), _) => {}
     }
     Ingress {
         verdict,
@@ -281,7 +333,8 @@ pub fn learned(tables: &HostTables, bytes: &[u8], arrived_by: TunnelId) {
         bytes,
         gso_size_bytes: 0,
     };
-    if let Ok(parsed) = parsed(parse::Layer::Network, bytes) {
+    if let Ok(mut parsed) = parsed(parse::Layer::Network, bytes) {
+        relate(&packet, tables, Direction::FromTunnel, &mut parsed);
         learn(&packet, tables, &parsed, arrived_by);
     }
 }

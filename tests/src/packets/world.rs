@@ -7,13 +7,18 @@ use std::{
 };
 
 use steer_common::{
-    abi::{ABI_VERSION, Admin, BUCKETS, GroupId, Health, NO_TUNNEL, Settings, Tunnel, TunnelId},
+    abi::{
+        ABI_VERSION, Admin, BUCKETS, GroupId, Health, HookMode, KnownAddress, NO_TUNNEL, Settings,
+        Tunnel, TunnelId, VlanKey,
+    },
     buckets::{self, Member},
     key::mapped,
 };
 
 /// MAC address of the LAN device.
 pub const LAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Number of the LAN device, on the host only.
+pub const LAN_IFINDEX: u32 = 1;
 /// MTU of the tunnels.
 pub const MTU: u32 = 1_420;
 /// The group with two active tunnels, 0 and 1.
@@ -34,6 +39,8 @@ pub struct World {
     pub settings: Settings,
     /// Address, length and group of each steered prefix.
     pub prefixes: Vec<([u8; 16], u32, GroupId)>,
+    /// What is known of single addresses.
+    pub addresses: Vec<([u8; 16], KnownAddress)>,
     /// The tunnels.
     pub tunnels: Vec<(TunnelId, Tunnel)>,
     /// The bucket table of each group.
@@ -103,7 +110,12 @@ impl World {
                 idle_udp_ns: 300 * SECOND,
                 idle_other_ns: 60 * SECOND,
                 netns: 0,
+                hook: HookMode::Ingress,
+                mss_clamp: 0,
+                mark_mask: 0,
+                reserved: 0,
             },
+            addresses: Vec::new(),
             prefixes: vec![
                 v4(2, 0),
                 v6(2, 0),
@@ -130,5 +142,30 @@ impl World {
                 (5, table(&[(5, 1)])),
             ],
         }
+    }
+
+    /// The VLANs on a LAN device with this number: tag 10 and service tag 20, each with both inside.
+    pub fn vlans(&self, lan: u32) -> Vec<(VlanKey, u32)> {
+        const TAGS: [(u16, u16); 2] = [(0x8100, 10), (0x88a8, 20)];
+        // Numbers that no device has.
+        let above =
+            |below: u32, (protocol, _): (u16, u16)| below << 16 | u32::from(protocol) | 1 << 31;
+        let mut found = Vec::new();
+        for outer in TAGS {
+            let vlan = above(lan, outer);
+            let mut add = |ifindex, (protocol, id): (u16, u16), to| {
+                let key = VlanKey {
+                    ifindex,
+                    protocol,
+                    id,
+                };
+                found.push((key, to));
+            };
+            add(lan, outer, vlan);
+            for inner in TAGS {
+                add(vlan, inner, above(vlan, inner));
+            }
+        }
+        found
     }
 }

@@ -63,7 +63,7 @@ impl Pair {
         Ok(Self {
             devices,
             host: HostTables::new(&world, max_flows as usize),
-            kernel: Kernel::load(&world, max_flows)?,
+            kernel: Kernel::load(&world, devices.lan, max_flows)?,
         })
     }
 

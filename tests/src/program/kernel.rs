@@ -48,13 +48,17 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the object, with room for as many flows, and fills its maps.
-    pub fn load(world: &World, max_flows: u32) -> Result<Self> {
+    /// Loads the object, with room for as many flows, and fills its maps for a LAN device.
+    pub fn load(world: &World, lan: u32, max_flows: u32) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(maps::FLOWS, max_flows)
             .load(OBJECT)
             .context("the object")?;
-        for name in [programs::INGRESS, programs::LEARN, programs::BARE_REDIRECT] {
+        for name in programs::ALL
+            .iter()
+            .copied()
+            .chain([programs::BARE_REDIRECT])
+        {
             let program = ebpf
                 .program_mut(name)
                 .with_context(|| format!("no program {name}"))?;
@@ -62,11 +66,11 @@ impl Kernel {
             program.load().with_context(|| format!("program {name}"))?;
         }
         let mut kernel = Self { ebpf };
-        kernel.fill(world)?;
+        kernel.fill(world, lan)?;
         Ok(kernel)
     }
 
-    fn fill(&mut self, world: &World) -> Result<()> {
+    fn fill(&mut self, world: &World, lan: u32) -> Result<()> {
         self.set_settings(&world.settings)?;
         for (addr, length, group) in &world.prefixes {
             let value = Prefix {
@@ -85,6 +89,15 @@ impl Kernel {
             let mut devices =
                 HashMap::<_, u32, [u8; 8]>::try_from(self.map_mut(maps::TUNNEL_DEVICES)?)?;
             devices.insert(tunnel.ifindex, raw::<_, 8>(&value), 0)?;
+        }
+        for (addr, known) in &world.addresses {
+            let mut map =
+                HashMap::<_, [u8; 16], [u8; 8]>::try_from(self.map_mut(maps::ADDRESSES)?)?;
+            map.insert(addr, raw::<_, 8>(known), 0)?;
+        }
+        for (key, ifindex) in world.vlans(lan) {
+            let mut map = HashMap::<_, [u8; 8], u32>::try_from(self.map_mut(maps::VLANS)?)?;
+            map.insert(raw::<_, 8>(&key), ifindex, 0)?;
         }
         for (group, table) in &world.tables {
             self.set_table(*group, table)?;
@@ -287,6 +300,7 @@ fn data_of(map: &Map) -> Result<&MapData> {
         Map::Array(data)
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
+        | Map::LruHashMap(data)
         | Map::LpmTrie(data)
         | Map::PerCpuArray(data)
         | Map::RingBuf(data)

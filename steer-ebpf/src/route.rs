@@ -1,0 +1,128 @@
+//! The way from a tunnel to the LAN, as the kernel's routes and neighbours have it.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
+        BPF_FIB_LKUP_RET_SUCCESS,
+    },
+    helpers::bpf_fib_lookup,
+};
+use steer_common::{
+    abi::{LinkLayer, PassReason},
+    parse::{Parsed, Version},
+};
+
+use crate::maps::Maps;
+
+/// `struct bpf_fib_lookup` of `linux/bpf.h`, without its unions.
+#[repr(C)]
+struct FibLookup {
+    family: u8,
+    l4_protocol: u8,
+    src_port: u16,
+    dst_port: u16,
+    total_bytes: u16,
+    ifindex: u32,
+    tos: u32,
+    src_addr: [u8; 16],
+    dst_addr: [u8; 16],
+    vlan: u32,
+    /// The source and the destination of the frame, which lie the other way round in it.
+    macs: [u16; 6],
+}
+
+const _: () = assert!(size_of::<FibLookup>() == 64);
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// The next hop of a packet.
+pub(crate) struct NextHop {
+    /// The device to leave by.
+    pub(crate) ifindex: u32,
+    /// The frame's header, if the device wants one.
+    pub(crate) header: Option<[u16; 7]>,
+}
+
+/// Asks the kernel for the way of a packet that came in on a device.
+#[inline(always)]
+pub(crate) fn next_hop(
+    skb: *mut __sk_buff,
+    parsed: &Parsed,
+    ifindex: u32,
+) -> Result<NextHop, PassReason> {
+    let from = parsed.key.addr(parsed.source);
+    let to = parsed.key.addr(parsed.source.other());
+    let family = match parsed.version {
+        Version::V4 => AF_INET,
+        Version::V6 => AF_INET6,
+    };
+    // SAFETY: `skb` is valid.
+    let is_merged = unsafe { (*skb).gso_size } > 0;
+    let mut lookup = FibLookup {
+        family,
+        l4_protocol: 0,
+        src_port: 0,
+        dst_port: 0,
+        // 0 asks about the segments of a merged packet.
+        total_bytes: if is_merged {
+            0
+        } else {
+            parsed.l3_len_bytes as u16
+        },
+        ifindex,
+        tos: 0,
+        src_addr: address(from, parsed.version),
+        dst_addr: address(to, parsed.version),
+        vlan: 0,
+        // Zeros would become a call of a bytewise `memset`.
+        macs: [1; 6],
+    };
+    // SAFETY: the kernel reads and writes `lookup` during the call only, and knows its layout.
+    let answer = unsafe {
+        bpf_fib_lookup(
+            skb.cast(),
+            (&raw mut lookup).cast(),
+            size_of::<FibLookup>() as i32,
+            0,
+        )
+    };
+    if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+        return Err(PassReason::TooBig);
+    }
+    let has_neighbour = answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS);
+    if !has_neighbour && answer != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+        return Err(PassReason::NotForwarded);
+    }
+    let Some(device) = Maps::lan_device(lookup.ifindex) else {
+        return Err(PassReason::NotLan);
+    };
+    let header = match device.link_layer {
+        LinkLayer::Network => None,
+        LinkLayer::Ethernet if !has_neighbour => return Err(PassReason::NoNeighbour),
+        LinkLayer::Ethernet => {
+            let [s0, s1, s2, d0, d1, d2] = lookup.macs;
+            let kind: u16 = match parsed.version {
+                Version::V4 => 0x0800,
+                Version::V6 => 0x86dd,
+            };
+            Some([d0, d1, d2, s0, s1, s2, kind.to_be()])
+        }
+    };
+    Ok(NextHop {
+        ifindex: lookup.ifindex,
+        header,
+    })
+}
+
+/// An address as the kernel wants it: IPv4 in the first four bytes.
+#[inline(always)]
+fn address(addr: &[u8; 16], version: Version) -> [u8; 16] {
+    match version {
+        Version::V6 => *addr,
+        Version::V4 => {
+            let words: [u32; 4] = bytemuck::must_cast(*addr);
+            bytemuck::must_cast([words[3], 0, 0, 0])
+        }
+    }
+}
