@@ -424,7 +424,7 @@ pub struct FlowKey {
     pub high_addr: [u8; 16],
     /// Port of the lower endpoint in host order; the identifier for echo; 0 where there is none.
     ///
-    /// ESP, AH, GRE and L2TPv3 have one number of 32 bits for both ends: its upper half is here.
+    /// ESP, AH, GRE and `L2TPv3` have one number of 32 bits for both ends: its upper half is here.
     pub low_port: u16,
     /// Port of the higher endpoint, or the lower half of such a number.
     pub high_port: u16,

@@ -27,7 +27,7 @@ impl Clamp {
     #[inline(always)]
     pub fn for_checksum(self, l4_offset: usize) -> (u16, u16) {
         let (from, to) = (self.from.to_be(), self.to.to_be());
-        if (self.offset - l4_offset) % 2 == 0 {
+        if (self.offset - l4_offset).is_multiple_of(2) {
             (from, to)
         } else {
             (from.swap_bytes(), to.swap_bytes())

@@ -161,14 +161,13 @@ fn choose<P: Packet, T: Tables>(
         };
         return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
     }
-    let (exit, has_moved) = match tables.pick(parsed, group, place) {
-        Some(exit) => (exit, true),
+    let (exit, has_moved) = if let Some(exit) = tables.pick(parsed, group, place) {
+        (exit, true)
+    } else {
         // With every tunnel down the flow stays: its own may be the first to come back.
-        None => {
-            let flow = live.ok_or(PassReason::NoTunnel)?;
-            let exit = stay(tables, parsed, flow, place, Tunnel::is_wanted);
-            (exit.ok_or(PassReason::NoTunnel)?, false)
-        }
+        let flow = live.ok_or(PassReason::NoTunnel)?;
+        let exit = stay(tables, parsed, flow, place, Tunnel::is_wanted);
+        (exit.ok_or(PassReason::NoTunnel)?, false)
     };
     if !exit.fits {
         return Ok(exit);

@@ -16,7 +16,7 @@ pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
 }
 
 /// Whether both ends of a flow share one number of 32 bits instead of having ports: the security
-/// parameter index of ESP and AH, the key of GRE, the session of L2TPv3.
+/// parameter index of ESP and AH, the key of GRE, the session of `L2TPv3`.
 #[inline(always)]
 pub const fn has_number(protocol: u8) -> bool {
     const ESP: u8 = IpProto::Esp as u8;

@@ -17,7 +17,7 @@ use crate::{
     packet::{Packet, be16},
 };
 
-pub(crate) use ipv4::map_v4;
+pub(crate) use ipv4::{OFFSET_BITS, map_v4};
 pub use ipv6::{EXTENSION_OFFSET_MAX, Extension, extension};
 pub(crate) use ipv6::{FRAGMENT, upper};
 pub(crate) use transport::{Part, Transport, transport};

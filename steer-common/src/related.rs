@@ -6,7 +6,9 @@ use crate::{
     decide::is_idle,
     key::Address,
     packet::Packet,
-    parse::{FRAGMENT, Kind, Parsed, Part, Transport, Version, map_v4, transport, upper},
+    parse::{
+        FRAGMENT, Kind, OFFSET_BITS, Parsed, Part, Transport, Version, map_v4, transport, upper,
+    },
     tables::Tables,
 };
 
@@ -176,7 +178,7 @@ fn embedded<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &mut Parsed) -
             protocol = (life >> 16 & 0xff) as u8;
             l4_offset = offset + header_bytes;
             identification = fragment >> 16;
-            kind = if fragment & 0x1fff == 0 {
+            kind = if fragment & OFFSET_BITS == 0 {
                 Kind::Whole
             } else {
                 Kind::LaterFragment

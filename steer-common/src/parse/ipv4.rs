@@ -13,8 +13,8 @@ const OPTION_WORDS_MAX: usize = 10;
 const NO_OPERATIONS: u32 = 0x0101_0101;
 /// The more-fragments flag and the offset.
 const FRAGMENT_BITS: u32 = 0x3fff;
-/// The offset.
-const OFFSET_BITS: u32 = 0x1fff;
+/// The fragment offset, in the word with the identification.
+pub(crate) const OFFSET_BITS: u32 = 0x1fff;
 
 #[inline(always)]
 pub(super) fn parse<P: Packet>(

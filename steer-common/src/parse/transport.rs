@@ -69,12 +69,11 @@ pub(crate) fn transport<P: Packet>(
 
     let (header_bytes, start_bytes) = match protocol {
         TCP => (20, 8),
-        SCTP | DCCP => (12, 8),
+        SCTP | DCCP | AH => (12, 8),
         UDP | UDP_LITE | ESP => (8, 8),
         // Its shortest message has the type, code, checksum and four bytes of body (RFC 4443 section 2.1).
         ICMP if version == Version::V4 => (8, 8),
         ICMPV6 if version == Version::V6 => (8, 8),
-        AH => (12, 8),
         GRE | L2TP => (4, 4),
         _ => return Ok(Transport::NONE),
     };
