@@ -42,6 +42,14 @@ pub fn relate<P: Packet, T: Tables>(
     match parsed.kind {
         Kind::Whole => {}
         Kind::FirstFragment => {
+            let remote = match direction {
+                Direction::ToTunnel => parsed.source.other(),
+                Direction::FromTunnel => parsed.source,
+            };
+            // What is not steered takes no room.
+            if tables.group_of(parsed.key.addr(remote)).is_none() {
+                return;
+            }
             let key = fragment_key(
                 parsed.addrs(),
                 parsed.identification,

@@ -150,7 +150,11 @@ both_families!(nothing_is_lost_by_an_upgrade_in_place, |family| {
     f.near.run(&[1, 1])?;
     f.far.run(&[1, 1])?;
     let upgraded = f.near.status()?.programs();
-    assert_eq!(programs.len(), 5, "lan0, wg0 and wg1, twice each: {programs:?}");
+    assert_eq!(
+        programs.len(),
+        5,
+        "lan0, wg0 and wg1, twice each: {programs:?}"
+    );
     for (hook, program) in &programs {
         assert_ne!(
             upgraded.get(hook),
