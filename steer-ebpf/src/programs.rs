@@ -19,7 +19,7 @@ use crate::{
     maps::Maps,
     packet::Skb,
     rewrite::{clamp_mss, push_mac_header},
-    route::next_hop,
+    route::{NextHop, next_hop},
 };
 
 /// What is not ours: on to the next program, then to the kernel. `TCX_NEXT` is the same number.
@@ -100,10 +100,9 @@ pub(crate) fn steer_return(ctx: TcContext) -> i32 {
         return NEXT;
     };
     match to_lan(skb, &parsed) {
-        Ok(ifindex) => {
+        Ok(next_hop) => {
             maps.note(|counters| counters.returned += 1);
-            // SAFETY: takes numbers only.
-            unsafe { bpf_redirect(ifindex, 0) as i32 }
+            next_hop.redirect()
         }
         Err(reason) => pass(&ctx, reason as u32),
     }
@@ -196,9 +195,9 @@ fn received(skb: *mut __sk_buff, parsed: &mut Parsed) -> Option<Maps> {
     Some(maps)
 }
 
-/// The LAN device to leave by; the packet is ready to leave.
+/// The next hop on the LAN; the packet is ready to leave.
 #[inline(always)]
-fn to_lan(skb: *mut __sk_buff, parsed: &Parsed) -> Result<u32, PassReason> {
+fn to_lan(skb: *mut __sk_buff, parsed: &Parsed) -> Result<NextHop, PassReason> {
     // SAFETY: the kernel hands a valid context to the program.
     let ifindex = unsafe { (*skb).ifindex };
     if parsed.ttl <= 1 {
@@ -211,12 +210,10 @@ fn to_lan(skb: *mut __sk_buff, parsed: &Parsed) -> Result<u32, PassReason> {
     if Skb::new(skb).forward(parsed).is_err() {
         return Err(PassReason::RewriteFailed);
     }
-    if let Some(header) = next_hop.header
-        && push_mac_header(skb, header).is_err()
-    {
+    if next_hop.neighbour.is_some() && push_mac_header(skb).is_err() {
         return Err(PassReason::RewriteFailed);
     }
-    Ok(next_hop.ifindex)
+    Ok(next_hop)
 }
 
 /// Counts a packet that the kernel gets.

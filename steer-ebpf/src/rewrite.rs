@@ -59,15 +59,10 @@ extern "C" fn clamp_syn(skb: *mut __sk_buff, parsed: *const Parsed, ifindex: u32
     0
 }
 
-/// Puts a MAC header before a packet that has none.
+/// Makes room for a MAC header before a packet that has none.
 #[inline(always)]
-pub(crate) fn push_mac_header(skb: *mut __sk_buff, header: [u16; 7]) -> Result<(), ()> {
-    // SAFETY: `skb` is valid, and `header` lives until the call returns.
-    let status = unsafe {
-        if bpf_skb_change_head(skb, MAC_BYTES, 0) != 0 {
-            return Err(());
-        }
-        bpf_skb_store_bytes(skb, 0, (&raw const header).cast(), MAC_BYTES, 0)
-    };
+pub(crate) fn push_mac_header(skb: *mut __sk_buff) -> Result<(), ()> {
+    // SAFETY: `skb` is valid.
+    let status = unsafe { bpf_skb_change_head(skb, MAC_BYTES, 0) };
     if status == 0 { Ok(()) } else { Err(()) }
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{
         __sk_buff, BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH,
         BPF_FIB_LKUP_RET_SUCCESS,
     },
-    helpers::bpf_fib_lookup,
+    helpers::{bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh},
 };
 use steer_common::{
     abi::{LinkLayer, PassReason},
@@ -27,7 +27,6 @@ struct FibLookup {
     src_addr: [u8; 16],
     dst_addr: [u8; 16],
     vlan: u32,
-    /// The source and the destination of the frame, which lie the other way round in it.
     macs: [u16; 6],
 }
 
@@ -36,12 +35,19 @@ const _: () = assert!(size_of::<FibLookup>() == 64);
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// `struct bpf_redir_neigh` of `linux/bpf.h`, without its union.
+#[repr(C)]
+pub(crate) struct Neighbour {
+    family: u32,
+    addr: [u32; 4],
+}
+
 /// The next hop of a packet.
 pub(crate) struct NextHop {
     /// The device to leave by.
     pub(crate) ifindex: u32,
-    /// The frame's header, if the device wants one.
-    pub(crate) header: Option<[u16; 7]>,
+    /// Whose MAC address the frame gets, if the device wants one.
+    pub(crate) neighbour: Option<Neighbour>,
 }
 
 /// Asks the kernel for the way of a packet that came in on a device.
@@ -78,6 +84,7 @@ pub(crate) fn next_hop(
         // Zeros would become a call of a bytewise `memset`.
         macs: [1; 6],
     };
+    // It answers with the gateway's address in place of the destination's, if there is a gateway.
     // SAFETY: the kernel reads and writes `lookup` during the call only, and knows its layout.
     let answer = unsafe {
         bpf_fib_lookup(
@@ -97,22 +104,38 @@ pub(crate) fn next_hop(
     let Some(device) = Maps::lan_device(lookup.ifindex) else {
         return Err(PassReason::NotLan);
     };
-    let header = match device.link_layer {
+    let neighbour = match device.link_layer {
         LinkLayer::Network => None,
         LinkLayer::Ethernet if !has_neighbour => return Err(PassReason::NoNeighbour),
-        LinkLayer::Ethernet => {
-            let [s0, s1, s2, d0, d1, d2] = lookup.macs;
-            let kind: u16 = match parsed.version {
-                Version::V4 => 0x0800,
-                Version::V6 => 0x86dd,
-            };
-            Some([d0, d1, d2, s0, s1, s2, kind.to_be()])
-        }
+        // The kernel fills in the frame, and sees to it that the neighbour is asked now and then.
+        LinkLayer::Ethernet => Some(Neighbour {
+            family: lookup.family.into(),
+            addr: bytemuck::must_cast(lookup.dst_addr),
+        }),
     };
     Ok(NextHop {
         ifindex: lookup.ifindex,
-        header,
+        neighbour,
     })
+}
+
+impl NextHop {
+    /// Sends a packet there that has a MAC header if a neighbour is known.
+    #[inline(always)]
+    pub(crate) fn redirect(mut self) -> i32 {
+        // SAFETY: the kernel reads the neighbour during the call only, and knows its layout.
+        unsafe {
+            match &mut self.neighbour {
+                None => bpf_redirect(self.ifindex, 0) as i32,
+                Some(neighbour) => bpf_redirect_neigh(
+                    self.ifindex,
+                    (&raw mut *neighbour).cast(),
+                    size_of::<Neighbour>() as i32,
+                    0,
+                ) as i32,
+            }
+        }
+    }
 }
 
 /// An address as the kernel wants it: IPv4 in the first four bytes.
