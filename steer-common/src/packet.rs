@@ -2,7 +2,10 @@
 
 use bytemuck::AnyBitPattern;
 
-use crate::parse::{self, Extension};
+use crate::{
+    abi::PassReason,
+    parse::{self, Upper},
+};
 
 /// A packet, read at byte offsets from its layer-2 or layer-3 start.
 ///
@@ -27,13 +30,13 @@ pub trait Packet {
     /// information in the lower (IEEE 802.1Q); 0 if there is none.
     fn tag_in_metadata(&self) -> u32;
 
-    /// The IPv6 extension header of a protocol at `offset`, or `None` beyond the readable part. In the
-    /// kernel this is a function of its own for the verifier.
-    fn extension(&self, protocol: u8, offset: usize) -> Option<Extension>
+    /// What is behind the IPv6 extension headers, of which the first has `protocol` and is at `offset`.
+    /// In the kernel this is a function of its own for the verifier.
+    fn upper(&self, protocol: u8, offset: u16, end: u32) -> Result<Upper, PassReason>
     where
         Self: Sized,
     {
-        parse::extension(self, protocol, offset)
+        parse::upper(self, protocol, offset, end)
     }
 
     /// Whether the frame's layer-2 destination is this machine.

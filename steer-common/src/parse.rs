@@ -18,8 +18,8 @@ use crate::{
 };
 
 pub(crate) use ipv4::{OFFSET_BITS, map_v4};
-pub use ipv6::{EXTENSION_OFFSET_MAX, Extension, extension};
-pub(crate) use ipv6::{FRAGMENT, upper};
+pub(crate) use ipv6::FRAGMENT;
+pub use ipv6::{EXTENSION_OFFSET_MAX, Upper, upper};
 pub(crate) use transport::{Part, Transport, transport};
 
 /// What the bytes at offset 0 are.

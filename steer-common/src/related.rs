@@ -6,9 +6,7 @@ use crate::{
     decide::is_idle,
     key::Address,
     packet::Packet,
-    parse::{
-        FRAGMENT, Kind, OFFSET_BITS, Parsed, Part, Transport, Version, map_v4, transport, upper,
-    },
+    parse::{FRAGMENT, Kind, OFFSET_BITS, Parsed, Part, Transport, Version, map_v4, transport},
     tables::Tables,
 };
 
@@ -200,9 +198,11 @@ fn embedded<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &mut Parsed) -
             src = packet.load(offset + 8)?;
             dst = packet.load(offset + 24)?;
             let next_header = (u32::from_be(words[1]) >> 8 & 0xff) as u8;
-            let upper = upper(packet, next_header, offset + 40, end).ok()?;
+            let upper = packet
+                .upper(next_header, offset as u16 + 40, end as u32)
+                .ok()?;
             protocol = upper.protocol;
-            l4_offset = upper.offset;
+            l4_offset = usize::from(upper.offset);
             identification = upper.identification;
             kind = upper.kind;
         }

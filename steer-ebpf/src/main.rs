@@ -19,7 +19,7 @@
 )]
 
 #[cfg(target_arch = "bpf")]
-mod extension;
+mod extensions;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]

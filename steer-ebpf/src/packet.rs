@@ -6,12 +6,13 @@ use aya_ebpf::{
 };
 use bytemuck::AnyBitPattern;
 use steer_common::{
+    abi::PassReason,
     packet::Packet,
-    parse::{Extension, L3_OFFSET_MAX, Parsed, Version},
+    parse::{L3_OFFSET_MAX, Parsed, Upper, Version},
     rewrite::checksum_after_ttl,
 };
 
-use crate::extension;
+use crate::extensions;
 
 /// Bytes that are made readable: enough for the headers of all but contrived packets.
 const HEADERS_BYTES: u32 = 192;
@@ -207,8 +208,8 @@ impl Packet for Skb {
     }
 
     #[inline(always)]
-    fn extension(&self, protocol: u8, offset: usize) -> Option<Extension> {
-        extension::call(self.context, protocol, offset)
+    fn upper(&self, protocol: u8, offset: u16, end: u32) -> Result<Upper, PassReason> {
+        extensions::call(self.context, protocol, offset, end)
     }
 
     #[inline(always)]

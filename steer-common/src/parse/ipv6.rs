@@ -9,7 +9,7 @@ const HEADER_BYTES: usize = 40;
 /// Extension headers that are followed.
 const EXTENSIONS_MAX: usize = 8;
 /// Where one starts at the latest, from the start of the packet.
-pub const EXTENSION_OFFSET_MAX: usize = 255;
+pub const EXTENSION_OFFSET_MAX: u16 = 255;
 
 const NO_NEXT_HEADER: u8 = IpProto::Ipv6NoNxt as u8;
 const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
@@ -48,9 +48,19 @@ pub(super) fn parse<P: Packet>(
     parsed.router_options =
         protocol == HOP_BY_HOP && !is_padding(packet, extensions).ok_or(PassReason::Malformed)?;
 
-    let end = l3_offset + l3_len_bytes as usize;
-    let upper = upper(packet, protocol, extensions, end)?;
-    let available_bytes = (end - upper.offset) as u32;
+    let end = l3_offset as u32 + l3_len_bytes;
+    let upper = if is_extension(protocol) {
+        packet.upper(protocol, extensions as u16, end)?
+    } else {
+        Upper {
+            protocol,
+            offset: extensions as u16,
+            kind: Kind::Whole,
+            identification: 0,
+        }
+    };
+    let l4_offset = usize::from(upper.offset);
+    let available_bytes = end - u32::from(upper.offset);
     parsed.kind = upper.kind;
     let part = match upper.kind {
         Kind::Whole => Part::All,
@@ -62,7 +72,7 @@ pub(super) fn parse<P: Packet>(
         transport(
             packet,
             upper.protocol,
-            upper.offset,
+            l4_offset,
             available_bytes,
             Version::V6,
             part,
@@ -76,10 +86,10 @@ pub(super) fn parse<P: Packet>(
         .set(src, dst, l4.src_port, l4.dst_port, upper.protocol);
     parsed.identification = upper.identification;
     parsed.ttl = second as u8;
-    parsed.l4_offset = if upper.offset > u8::MAX as usize {
+    parsed.l4_offset = if l4_offset > u8::MAX as usize {
         u8::MAX
     } else {
-        upper.offset as u8
+        l4_offset as u8
     };
     parsed.l3_len_bytes = l3_len_bytes;
     parsed.tcp_flags = l4.tcp_flags;
@@ -87,24 +97,25 @@ pub(super) fn parse<P: Packet>(
 }
 
 /// What is behind the extension headers.
-pub(crate) struct Upper {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upper {
     /// Its protocol.
-    pub(crate) protocol: u8,
+    pub protocol: u8,
     /// Where it starts.
-    pub(crate) offset: usize,
+    pub offset: u16,
     /// Whether it is a fragment.
-    pub(crate) kind: Kind,
+    pub kind: Kind,
     /// Identification of a fragment.
-    pub(crate) identification: u32,
+    pub identification: u32,
 }
 
-/// Follows the extension headers of a packet that ends at `end`.
+/// Follows the extension headers of a packet that ends at `end`, from one of `protocol` at `offset`.
 #[inline(always)]
-pub(crate) fn upper<P: Packet>(
+pub fn upper<P: Packet>(
     packet: &P,
     protocol: u8,
-    offset: usize,
-    end: usize,
+    offset: u16,
+    end: u32,
 ) -> Result<Upper, PassReason> {
     let mut found = Upper {
         protocol,
@@ -117,68 +128,40 @@ pub(crate) fn upper<P: Packet>(
         if step == EXTENSIONS_MAX || found.offset > EXTENSION_OFFSET_MAX {
             return Err(PassReason::TooManyHeaders);
         }
-        let extension = packet
-            .extension(found.protocol, found.offset)
+        // Every extension header has at least eight bytes (RFC 8200 section 4).
+        let words: [u32; 2] = packet
+            .load(found.offset.into())
             .ok_or(PassReason::Malformed)?;
-        found.protocol = extension.protocol;
-        found.offset += usize::from(extension.bytes);
-        // A second fragment header is nobody's, but what it says counts all the same.
-        if extension.kind != Kind::Whole {
-            found.kind = extension.kind;
-            found.identification = extension.identification;
-        }
+        let word = u32::from_be(words[0]);
+        let length = (word >> 16 & 0xff) as u16;
+        found.offset += match found.protocol {
+            FRAGMENT => {
+                // Offset or more-fragments; an atomic fragment (RFC 6946) has neither. A second
+                // fragment header is nobody's, but what it says counts all the same.
+                if word & 0xfff9 != 0 {
+                    found.kind = if word & 0xfff8 == 0 {
+                        Kind::FirstFragment
+                    } else {
+                        Kind::LaterFragment
+                    };
+                    found.identification = u32::from_be(words[1]);
+                }
+                8
+            }
+            // In 4-byte units minus two (RFC 4302 section 2.2); the rest in 8-byte units minus one.
+            AUTHENTICATION => (length + 2) * 4,
+            _ => (length + 1) * 8,
+        };
+        found.protocol = (word >> 24) as u8;
         if found.kind == Kind::LaterFragment {
             break;
         }
         step += 1;
     }
-    if found.offset > end {
+    if u32::from(found.offset) > end {
         return Err(PassReason::Malformed);
     }
     Ok(found)
-}
-
-/// One extension header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extension {
-    /// The protocol behind it.
-    pub protocol: u8,
-    /// Its length.
-    pub bytes: u16,
-    /// What a fragment header says; all others are of whole packets.
-    pub kind: Kind,
-    /// Identification of a fragment.
-    pub identification: u32,
-}
-
-/// Reads the extension header of a protocol at `offset`; `None` if it is not there.
-#[inline(always)]
-pub fn extension<P: Packet>(packet: &P, protocol: u8, offset: usize) -> Option<Extension> {
-    // Every extension header has at least eight bytes (RFC 8200 section 4).
-    let words: [u32; 2] = packet.load(offset)?;
-    let word = u32::from_be(words[0]);
-    let length = (word >> 16 & 0xff) as u16;
-    let mut kind = Kind::Whole;
-    let bytes = match protocol {
-        FRAGMENT => {
-            // Offset or more-fragments; an atomic fragment (RFC 6946) has neither.
-            if word & 0xfff8 != 0 {
-                kind = Kind::LaterFragment;
-            } else if word & 1 != 0 {
-                kind = Kind::FirstFragment;
-            }
-            8
-        }
-        // In 4-byte units minus two (RFC 4302 section 2.2); the rest in 8-byte units minus one.
-        AUTHENTICATION => (length + 2) * 4,
-        _ => (length + 1) * 8,
-    };
-    Some(Extension {
-        protocol: (word >> 24) as u8,
-        bytes,
-        kind,
-        identification: u32::from_be(words[1]),
-    })
 }
 
 /// Whether hop-by-hop options are eight bytes of padding and nothing else: type 1, length 4, zeros.

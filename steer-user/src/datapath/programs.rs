@@ -53,19 +53,18 @@ pub struct Target<'a> {
     pub order: HookOrder,
 }
 
-/// The programs that a mode needs on LAN devices without (`layer3`) or with a MAC header, and on
-/// tunnels.
+/// The programs that a mode needs in any case. Those for LAN devices without a MAC header, which are
+/// rare, are loaded when they are.
 fn needed(mode: HookMode) -> &'static [&'static str] {
     match mode {
         HookMode::Unset => &[],
         HookMode::Ingress => &[
             programs::INGRESS,
-            programs::INGRESS_L3,
             programs::RETURN,
             programs::EGRESS,
         ],
         HookMode::Egress => &[programs::LEARN, programs::EGRESS],
-        HookMode::Mark => &[programs::MARK, programs::MARK_L3, programs::LEARN],
+        HookMode::Mark => &[programs::MARK, programs::LEARN],
     }
 }
 
@@ -114,13 +113,21 @@ impl Programs {
         }
         let ebpf = loader.load(OBJECT)?;
         let mut loaded = Self { ebpf, mode };
-        for program in needed(mode) {
-            loaded
-                .program(program)?
-                .load()
-                .map_err(|source| DatapathError::Program { program, source })?;
+        for name in needed(mode) {
+            loaded.load_once(name)?;
         }
         Ok(loaded)
+    }
+
+    fn load_once(&mut self, name: &'static str) -> Result<()> {
+        let program = self.program(name)?;
+        if program.fd().is_ok() {
+            return Ok(());
+        }
+        program.load().map_err(|source| DatapathError::Program {
+            program: name,
+            source,
+        })
     }
 
     /// The object, for the logger of debug builds.
@@ -152,6 +159,7 @@ impl Programs {
     ) -> Result<AttachKind> {
         let pin = pins.link(target.kind, target.ifindex);
         let name = name_of(self.mode, target.kind, target.layer3);
+        self.load_once(name)?;
         let program = self.program(name)?;
         let before = before.filter(|before| before.order == target.order);
         if before.is_some() && replace_linked(program, target, &pin)? {
@@ -180,7 +188,13 @@ impl Programs {
 
     /// The kernel's ids of the loaded programs.
     pub fn ids(&mut self) -> Result<Vec<u32>> {
-        needed(self.mode).iter().map(|name| self.id(name)).collect()
+        let mut ids = Vec::new();
+        for name in programs::ALL {
+            if self.program(name)?.fd().is_ok() {
+                ids.push(self.id(name)?);
+            }
+        }
+        Ok(ids)
     }
 
     /// The kernel's id of the program for a place.
