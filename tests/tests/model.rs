@@ -15,7 +15,7 @@ use steer_common::{
 use steer_tests::packets::{
     build,
     host::{self, HostTables},
-    row::{Layer, Protocol, Row},
+    recipe::{Hook, Layer, Protocol, Recipe},
     world::{World, table, tunnel},
 };
 
@@ -32,25 +32,25 @@ struct Both {
 }
 
 /// One packet of flow number `flow`, in one of its directions.
-fn packet(layer: Layer, flow: u16, flags: &str) -> (Vec<u8>, Packet) {
-    let toml = "name = ''\nexpect = 'ignore'";
-    let mut row: Row = toml::from_str(toml).expect("a row of defaults");
+fn packet(hook: Hook, flow: u16, flags: &str) -> (Vec<u8>, Packet) {
     // Flows of three kinds.
     let tcp = !flow.is_multiple_of(3);
-    row.protocol = if tcp { Protocol::Tcp } else { Protocol::Udp };
-    row.ip = if flow.is_multiple_of(2) { 4 } else { 6 };
-    row.layer = layer;
-    row.src_port = 1_000 + flow;
-    row.dst_port = 443;
-    row.flags = flags.into();
-    let layer = match layer {
+    let mut recipe = Recipe {
+        hook: Some(hook),
+        protocol: if tcp { Protocol::Tcp } else { Protocol::Udp },
+        ip: if flow.is_multiple_of(2) { 4 } else { 6 },
+        src_port: 1_000 + flow,
+        flags: flags.into(),
+        ..Recipe::default()
+    };
+    let layer = match hook.layer() {
         Layer::Ethernet => parse::Layer::Ethernet,
         Layer::Network => {
-            (row.src_port, row.dst_port) = (row.dst_port, row.src_port);
+            (recipe.src_port, recipe.dst_port) = (recipe.dst_port, recipe.src_port);
             parse::Layer::Network
         }
     };
-    let bytes = build::packet(&row);
+    let bytes = build::packet(&recipe);
     let parsed = host::parsed(layer, &bytes).expect("an ordinary packet");
     let packet = Packet {
         key: parsed.key,
@@ -117,7 +117,7 @@ impl Both {
     /// A packet from the LAN, checked against the model: the tunnel it takes.
     fn lan(&mut self, flow: u16, flags: &str) -> Option<TunnelId> {
         self.tables.now_ns = self.model.now_secs * SECOND_NS;
-        let (bytes, packet) = packet(Layer::Ethernet, flow, flags);
+        let (bytes, packet) = packet(Hook::Lan, flow, flags);
         let expected = self.model.lan(&packet);
         let found = match host::ingress(&self.tables, &bytes).verdict {
             Verdict::Redirect(exit) => {
@@ -141,7 +141,7 @@ impl Both {
     /// A packet out of a tunnel, checked against the model.
     fn remote(&mut self, flow: u16, flags: &str, id: TunnelId) {
         self.tables.now_ns = self.model.now_secs * SECOND_NS;
-        let (bytes, packet) = packet(Layer::Network, flow, flags);
+        let (bytes, packet) = packet(Hook::Tunnel, flow, flags);
         self.model.remote(&packet, id);
         host::learned(&self.tables, &bytes, id);
         self.check(&packet.key);
@@ -246,8 +246,8 @@ proptest! {
 
     #[test]
     fn both_directions_have_one_key(flow in 0..u16::MAX - 1_000) {
-        let (_, there) = packet(Layer::Ethernet, flow, "A");
-        let (_, back) = packet(Layer::Network, flow, "A");
+        let (_, there) = packet(Hook::Lan, flow, "A");
+        let (_, back) = packet(Hook::Tunnel, flow, "A");
         prop_assert_eq!(there.key, back.key);
     }
 }
@@ -371,7 +371,7 @@ fn two_gateways_place_alike() {
     for flow in 0..300 {
         let there = a.lan(flow, "S");
         // Gateway B sees the same flow from its own LAN: the source is the other endpoint.
-        let (bytes, _) = packet(Layer::Ethernet, flow, "S");
+        let (bytes, _) = packet(Hook::Lan, flow, "S");
         let key = host::parsed(parse::Layer::Ethernet, &bytes)
             .expect("parsed")
             .key;

@@ -1,173 +1,135 @@
 //! The packet table on the host: `steer-common` over plain maps.
 
-use std::collections::BTreeSet;
+#[path = "packets/judge.rs"]
+mod judge;
 
-use steer_common::{
-    abi::{Origin, PassReason, Placer},
-    decide::Verdict,
-    key::mapped,
-    parse::{Parsed, Version},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    env, fs,
+    path::Path,
 };
+
+use steer_common::abi::PassReason;
 use steer_tests::packets::{
-    build,
-    host::{HostTables, ingress, learned, parsed},
-    row::{self, Expect, Flow, Layer, Row},
-    world::World,
+    document,
+    recipe::Hook,
+    row::{Outcome, PacketTable},
 };
 
-/// Numbers of the devices, which only the kernel has.
-const DEVICES: [u32; 5] = [11, 12, 13, 14, 15];
+fn table() -> PacketTable {
+    PacketTable::read().expect("the packet table")
+}
 
 #[test]
 fn every_row() {
-    let rows = row::all().expect("the packet table");
-    println!("{} rows", rows.len());
-    assert!(rows.len() >= 80, "{} rows", rows.len());
-    let world = World::new(DEVICES);
-    let failures: Vec<String> = rows
-        .iter()
-        .filter_map(|row| {
-            let bytes = build::packet(row);
-            let failure = check(&world, row, &bytes).err()?;
-            Some(format!(
-                "{}: {failure}\n  {row:?}\n  {bytes:02x?}",
-                row.name
-            ))
-        })
-        .collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let table = table();
+    let mut tried: BTreeMap<Hook, usize> = BTreeMap::new();
+    let mut failures = Vec::new();
+    for case in table.cases() {
+        *tried.entry(case.hook).or_default() += 1;
+        if let Err(failure) = judge::check(&case) {
+            let fate = &case.row.fate;
+            let name = format!("{}: {} (IPv{})", fate.kind, fate.name, case.row.recipe.ip);
+            failures.push(format!("{name} on {:?}: {failure}", case.hook));
+        }
+    }
+    let cases: usize = tried.values().sum();
+    println!("{} rows, {cases} cases: {tried:?}", table.rows().count());
+    assert!(table.rows().count() >= 300);
+    assert!(
+        failures.is_empty(),
+        "{} of {cases} cases fail:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
 fn every_reason_has_a_row() {
-    let rows = row::all().expect("the packet table");
-    let reasons: BTreeSet<&str> = rows
-        .iter()
-        .filter_map(|row| match row.expect {
-            Expect::Pass(reason) => Some(reason.name()),
+    let table = table();
+    let found: BTreeSet<String> = table
+        .cases()
+        .filter_map(|case| match case.outcome {
+            Outcome::Pass(reason) => Some(reason),
             _ => None,
         })
         .collect();
-    for reason in PassReason::ALL {
+    let reasons = PassReason::ALL.into_iter();
+    let expected: BTreeSet<String> = reasons
         // Helpers fail for want of memory only, which no packet brings about.
-        if reason != PassReason::RewriteFailed {
-            assert!(reasons.contains(reason.name()), "{}", reason.name());
+        .filter(|reason| *reason != PassReason::RewriteFailed)
+        .map(|reason| reason.name().into())
+        .collect();
+    assert_eq!(found, expected);
+}
+
+/// A row that is tried nowhere proves nothing, and neither does an outcome of a kind that no row
+/// brings about.
+#[test]
+fn every_outcome_has_a_row() {
+    let table = table();
+    let mut tried: BTreeSet<(&str, Hook)> = BTreeSet::new();
+    for (_, row) in table.rows() {
+        let kind = table.kind(row).expect("a kind");
+        let cases = row.cases(kind);
+        assert!(!cases.is_empty(), "{:?}: tried nowhere", row.fate);
+        for hook in &row.fate.on {
+            let is_tried = cases.iter().any(|(tried, _)| tried == hook);
+            assert!(
+                is_tried,
+                "{:?}: its kind does nothing on {hook:?}",
+                row.fate
+            );
+        }
+        tried.extend(cases.into_iter().map(|(hook, _)| (&kind.name[..], hook)));
+    }
+    for kind in table.kinds() {
+        for hook in [
+            Hook::Lan,
+            Hook::Mark,
+            Hook::Egress,
+            Hook::Tunnel,
+            Hook::Return,
+        ] {
+            let has_row = tried.contains(&(&kind.name[..], hook));
+            assert_eq!(
+                kind.outcome(hook).is_some(),
+                has_row,
+                "{} on {hook:?}",
+                kind.name
+            );
         }
     }
 }
 
 #[test]
 fn every_name_is_used_once() {
-    let rows = row::all().expect("the packet table");
+    let table = table();
     let mut names = BTreeSet::new();
-    for row in rows {
-        assert!(
-            names.insert((row.layer == Layer::Network, row.ip, row.name.clone())),
-            "{}",
-            row.name
-        );
+    for (_, row) in table.rows() {
+        let fate = &row.fate;
+        let is_new = names.insert((&fate.kind, row.recipe.ip, &fate.name));
+        assert!(is_new, "{}: {} twice", fate.kind, fate.name);
     }
+    let kinds: BTreeSet<_> = table.kinds().map(|kind| &kind.name).collect();
+    assert_eq!(kinds.len(), table.kinds().count());
 }
 
-/// Judges one row in a fresh world.
-fn check(world: &World, row: &Row, bytes: &[u8]) -> Result<(), String> {
-    let tables = HostTables::new(world, 8);
-    match row.expect {
-        Expect::Pass(reason) => {
-            let outcome = ingress(&tables, bytes);
-            expect_eq("verdict", &outcome.verdict, &Verdict::Pass(reason))?;
-            expect_eq("bytes", &outcome.bytes, &bytes.to_vec())?;
-            expect_eq("passed", &tables.pass_counters()[reason as usize], &1)?;
-            expect_eq("flows", &tables.flow_count(), &0)
-        }
-        Expect::Redirect(flow) => {
-            let outcome = ingress(&tables, bytes);
-            let Verdict::Redirect(exit) = outcome.verdict else {
-                return Err(format!("verdict {:?}", outcome.verdict));
-            };
-            let parsed = outcome.parsed.ok_or("not parsed")?;
-            check_key(row, &parsed, flow)?;
-            check_forwarded(bytes, &outcome.bytes, &parsed)?;
-            let entry = tables.entry(&parsed.key).ok_or("no entry")?;
-            expect_eq("tunnel", &entry.tunnel, &exit.tunnel.into())?;
-            expect_eq("origin", &entry.origin, &Origin::Hashed)?;
-            expect_eq("local", &entry.local, &parsed.source)?;
-            let counters = tables.tunnel_counters(exit.tunnel);
-            expect_eq("tx_packets", &counters.tx_packets, &1)?;
-            expect_eq("tx_bytes", &counters.tx_bytes, &parsed.l3_len_bytes.into())?;
-            expect_eq("new_flows", &counters.new_flows, &1)
-        }
-        Expect::Learn(flow) => {
-            learned(&tables, bytes, 1);
-            let parsed =
-                parsed(steer_common::parse::Layer::Network, bytes).map_err(PassReason::name)?;
-            check_key(row, &parsed, flow)?;
-            let entry = tables.entry(&parsed.key).ok_or("nothing learned")?;
-            expect_eq("tunnel", &entry.tunnel, &1)?;
-            expect_eq("origin", &entry.origin, &Origin::Learned)?;
-            expect_eq("placer", &entry.placer, &Placer::Far)?;
-            expect_eq("local", &entry.local, &parsed.source.other())?;
-            expect_eq("rx_packets", &tables.tunnel_counters(1).rx_packets, &1)
-        }
-        Expect::Ignore => {
-            learned(&tables, bytes, 1);
-            expect_eq("flows", &tables.flow_count(), &0)?;
-            expect_eq("rx_packets", &tables.tunnel_counters(1).rx_packets, &0)
-        }
+/// The tables of the document are those of the rows.
+#[test]
+fn the_document() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/packets.md");
+    let found = fs::read_to_string(&path).expect("docs/packets.md");
+    let (by_hand, _) = found
+        .split_once(document::MARKER)
+        .expect("the line behind which the tables start");
+    let wanted = [by_hand, document::MARKER, &document::tables(&table())].concat();
+    if env::var_os("UPDATE_GENERATED").is_some() {
+        fs::write(&path, wanted).expect("docs/packets.md is written");
+        return;
     }
-}
-
-fn expect_eq<T: PartialEq + std::fmt::Debug>(
-    what: &str,
-    found: &T,
-    expected: &T,
-) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
+    for (number, (found, wanted)) in found.lines().zip(wanted.lines()).enumerate() {
+        assert_eq!(found, wanted, "docs/packets.md, line {}", number + 1);
     }
-    Err(format!("{what}: {found:?}, expected {expected:?}"))
-}
-
-/// The key has the row's addresses and ports, whichever endpoint comes first.
-fn check_key(row: &Row, parsed: &Parsed, flow: Flow) -> Result<(), String> {
-    let bytes = |addr| match addr {
-        std::net::IpAddr::V4(addr) => mapped(addr.octets()),
-        std::net::IpAddr::V6(addr) => addr.octets(),
-    };
-    let (src, dst) = build::addresses(row);
-    let (from, to) = (parsed.source, parsed.source.other());
-    expect_eq("src_addr", parsed.key.addr(from), &bytes(src))?;
-    expect_eq("dst_addr", parsed.key.addr(to), &bytes(dst))?;
-    expect_eq("src_port", &parsed.key.port(from), &flow.src_port)?;
-    expect_eq("dst_port", &parsed.key.port(to), &flow.dst_port)?;
-    expect_eq("protocol", &parsed.key.protocol, &flow.protocol.into())?;
-    let low = (parsed.key.low_addr, parsed.key.low_port);
-    let high = (parsed.key.high_addr, parsed.key.high_port);
-    expect_eq("sorted", &(low <= high), &true)
-}
-
-/// What a router promises: one hop less, a right checksum, no tag, no padding, nothing else.
-fn check_forwarded(before: &[u8], after: &[u8], parsed: &Parsed) -> Result<(), String> {
-    let length = parsed.l3_len_bytes as usize;
-    expect_eq("length", &after.len(), &(14 + length))?;
-    expect_eq("addresses of the frame", &&after[..12], &&before[..12])?;
-    let (kind, hops) = match parsed.version {
-        Version::V4 => ([0x08, 0x00], 8),
-        Version::V6 => ([0x86, 0xdd], 7),
-    };
-    expect_eq("type of the frame", &&after[12..14], &&kind[..])?;
-    let old = &before[parsed.l3_offset..][..length];
-    let new = &after[14..];
-    expect_eq("TTL", &new[hops], &(old[hops] - 1))?;
-    if parsed.version == Version::V4 {
-        let header = &new[..usize::from(new[0] & 0xf) * 4];
-        expect_eq("checksum", &build::checksum(header), &0)?;
-    }
-    for at in 0..length {
-        let may_change = at == hops || (parsed.version == Version::V4 && matches!(at, 10 | 11));
-        if !may_change {
-            expect_eq("the rest", &new[at], &old[at])?;
-        }
-    }
-    Ok(())
+    assert_eq!(found.lines().count(), wanted.lines().count());
 }

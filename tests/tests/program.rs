@@ -4,11 +4,7 @@ use std::env;
 
 use steer_common::abi::{Admin, Health};
 use steer_tests::{
-    packets::{
-        build,
-        random::{self, Random},
-        row, world,
-    },
+    packets::{build, random::Random, recipe::Hook, row::PacketTable, traffic::Traffic, world},
     program::{
         compare::{Pair, runnable},
         netns,
@@ -31,20 +27,28 @@ fn every_row() {
     let mut pair = Pair::new(1_024).expect("the world");
     let mut failures = Vec::new();
     let mut too_short = 0;
-    for row in row::all().expect("the packet table") {
-        let bytes = build::packet(&row);
-        let Some(bytes) = runnable(row.layer, &bytes) else {
-            too_short += 1;
+    for case in PacketTable::read().expect("the packet table").cases() {
+        // A test run cannot make a merged packet.
+        if !HOOKS.contains(&case.hook) || case.row.recipe.gso_size > 0 {
             continue;
-        };
-        if let Err(error) = pair.send(row.layer, &bytes, 1) {
-            failures.push(format!("{}: {error:#}", row.name));
+        }
+        for recipe in case.row.recipes(case.hook) {
+            let layer = recipe.hook().layer();
+            let Some(bytes) = runnable(layer, &build::packet(&recipe)) else {
+                too_short += 1;
+                continue;
+            };
+            if let Err(error) = pair.send(layer, &bytes, recipe.device()) {
+                failures.push(format!("{}: {error:#}", case.row.fate.name));
+            }
         }
     }
     println!("{too_short} rows are too short for a test run: host only");
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
+/// The hooks that packets are sent through.
+const HOOKS: [Hook; 2] = [Hook::Lan, Hook::Tunnel];
 const PACKETS: usize = 20_000;
 
 /// The seed of the random packets: fixed, so that a run can be repeated, or given.
@@ -60,19 +64,19 @@ fn random_packets() {
     needs_root!("random_packets");
     let seed = seed();
     println!("STEER_SEED={seed}");
-    let mut random = Random::new(seed);
+    let mut traffic = Traffic::new(seed, &HOOKS);
     let mut pair = Pair::new(65_536).expect("the world");
     let mut sent = 0;
     while sent < PACKETS {
-        if random.one_in(40) {
-            change(&mut random, &mut pair);
+        if traffic.random().one_in(40) {
+            change(traffic.random(), &mut pair);
         }
-        let (layer, bytes) = random::packet(&mut random);
-        let Some(bytes) = runnable(layer, &bytes) else {
+        let arrival = traffic.arrival();
+        let layer = arrival.hook.layer();
+        let Some(bytes) = runnable(layer, &arrival.bytes) else {
             continue;
         };
-        let device = random.pick(&[0, 0, 1, 1, 2, 3, 4]);
-        if let Err(error) = pair.send(layer, &bytes, device) {
+        if let Err(error) = pair.send(layer, &bytes, arrival.device) {
             panic!("STEER_SEED={seed}, packet {sent}: {error:#}");
         }
         sent += 1;

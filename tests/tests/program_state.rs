@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 
 use steer_common::{
     abi::{
-        Admin, AttachKind, Endpoint, FLOWS_MAX, FlowEntry, FlowKey, Health, Hook, HookKey,
+        self, Admin, AttachKind, Endpoint, FLOWS_MAX, FlowEntry, FlowKey, Health, HookKey,
         HookKind, HookOrder, NAME_BYTES, Origin, PassReason, Phase, Placer, maps, programs,
     },
     key::mapped,
@@ -13,7 +13,7 @@ use steer_common::{
 use steer_tests::{
     packets::{
         build, host,
-        row::{Layer, Protocol, Row},
+        recipe::{Hook, Layer, Protocol, Recipe},
         world::{self, MTU},
     },
     program::{
@@ -38,19 +38,21 @@ const SECOND: u64 = 1_000_000_000;
 const FLOWS: u32 = FLOWS_MAX;
 
 /// An ordinary packet of flow number `flow`.
-fn row(layer: Layer, flow: u16, flags: &str) -> Row {
-    let mut row: Row = toml::from_str("name = ''\nexpect = 'ignore'").expect("a row of defaults");
-    row.layer = layer;
-    row.flags = flags.into();
-    row.src_port = 1_000 + flow;
-    if layer == Layer::Network {
-        (row.src_port, row.dst_port) = (row.dst_port, row.src_port);
+fn recipe(hook: Hook, flow: u16, flags: &str) -> Recipe {
+    let mut recipe = Recipe {
+        hook: Some(hook),
+        flags: flags.into(),
+        src_port: 1_000 + flow,
+        ..Recipe::default()
+    };
+    if !hook.is_out() {
+        (recipe.src_port, recipe.dst_port) = (recipe.dst_port, recipe.src_port);
     }
-    row
+    recipe
 }
 
 fn frame(flow: u16, flags: &str) -> Vec<u8> {
-    build::packet(&row(Layer::Ethernet, flow, flags))
+    build::packet(&recipe(Hook::Lan, flow, flags))
 }
 
 fn key(frame: &[u8]) -> FlowKey {
@@ -69,7 +71,7 @@ fn an_entry_tells_the_flows_story() {
     needs_root!("an_entry_tells_the_flows_story");
     let mut pair = Pair::new(16).expect("the world");
     let out = frame(0, "A");
-    let back = build::packet(&row(Layer::Network, 0, "A"));
+    let back = build::packet(&recipe(Hook::Tunnel, 0, "A"));
     let started = now_ns().expect("the clock");
     for _ in 0..3 {
         pair.send(Layer::Ethernet, &out, 0).expect("alike");
@@ -124,11 +126,11 @@ fn idle_entries_end_after_their_protocols_time() {
             (Protocol::Udp | Protocol::UdpLite, _) => pair.host.settings.idle_udp_ns,
             _ => limit_secs * SECOND,
         };
-        let mut row = row(Layer::Ethernet, number, flags);
-        row.protocol = protocol;
-        let first = build::packet(&row);
-        row.flags = "A".into();
-        let next = build::packet(&row);
+        let mut recipe = recipe(Hook::Lan, number, flags);
+        recipe.protocol = protocol;
+        let first = build::packet(&recipe);
+        recipe.flags = "A".into();
+        let next = build::packet(&recipe);
         for (idle_ns, packets) in [(limit_ns - SECOND, 2), (limit_ns + SECOND, 1)] {
             pair.kernel.delete_flows().expect("empty");
             pair.kernel.ingress(&pair.devices, &first).expect("a run");
@@ -187,12 +189,12 @@ fn a_million_flows_fit() {
     needs_root!("a_million_flows_fit");
     let pair = Pair::new(FLOWS).expect("the world");
     let packet = |flow: u32| {
-        let mut row = row(Layer::Ethernet, 0, "A");
-        row.payload = 0;
+        let mut recipe = recipe(Hook::Lan, 0, "A");
+        recipe.payload = 0;
         let [_, b, c, d] = flow.to_be_bytes();
-        row.src = Some(std::net::Ipv4Addr::new(10, 1, 0, b).into());
-        row.src_port = u16::from_be_bytes([c, d]);
-        build::packet(&row)
+        recipe.src = Some(std::net::Ipv4Addr::new(10, 1, 0, b).into());
+        recipe.src_port = u16::from_be_bytes([c, d]);
+        build::packet(&recipe)
     };
     for flow in 0..FLOWS {
         let ran = pair
@@ -270,9 +272,9 @@ fn flows_leave_an_unusable_tunnel_and_no_other() {
 fn the_devices_mtu_is_the_limit() {
     needs_root!("the_devices_mtu_is_the_limit");
     let mut pair = Pair::new(16).expect("the world");
-    let mut row = row(Layer::Ethernet, 0, "A");
-    row.payload = 1_000 - 40;
-    let fits = build::packet(&row);
+    let mut recipe = recipe(Hook::Lan, 0, "A");
+    recipe.payload = 1_000 - 40;
+    let fits = build::packet(&recipe);
     pair.send(Layer::Ethernet, &fits, 0).expect("alike");
     let tunnel = entry(&pair, &fits).tunnel;
     let name = world::DEVICES[tunnel as usize];
@@ -286,8 +288,8 @@ fn the_devices_mtu_is_the_limit() {
     assert_eq!(entry(&pair, &fits).tunnel, tunnel, "and the flow stays");
 
     // Without the offsets of a real merged packet, the kernel finds no segment that fits.
-    row.payload = 3_000;
-    let merged = build::packet(&row);
+    recipe.payload = 3_000;
+    let merged = build::packet(&recipe);
     let ran = pair
         .kernel
         .run_merged(programs::INGRESS, &merged, pair.devices.lan, 1, MTU)
@@ -349,7 +351,7 @@ fn dumps_are_readable() {
         ifindex: pair.devices.lan,
         kind: HookKind::Ingress,
     };
-    let attached = Hook {
+    let attached = abi::Hook {
         name: [0; NAME_BYTES],
         attach: AttachKind::ClsactOwned,
         program_id: 0,

@@ -10,7 +10,8 @@ use steer_common::{
 use steer_tests::{
     packets::{
         build, host,
-        row::{self, Layer, Row},
+        recipe::{Hook, Recipe},
+        row::PacketTable,
         world::DEVICES,
     },
     program::{
@@ -49,10 +50,10 @@ fn every_row_from_the_lan() {
     let (pair, mut wire) = start();
     let mut failures = Vec::new();
     let mut forwarded = 0;
-    for row in row::all().expect("the packet table") {
-        let bytes = build::packet(&row);
+    for case in PacketTable::read().expect("the packet table").cases() {
+        let bytes = build::packet(&case.row.recipe.on(case.hook));
         // A device takes no frame without a whole header.
-        if row.layer != Layer::Ethernet || bytes.len() < 14 {
+        if case.hook != Hook::Lan || case.row.recipe.gso_size > 0 || bytes.len() < 14 {
             continue;
         }
         let host = host::ingress(&pair.host, &bytes);
@@ -74,7 +75,7 @@ fn every_row_from_the_lan() {
         if received != expected {
             failures.push(format!(
                 "{}: received {received:?}, expected {expected:?}",
-                row.name
+                case.row.fate.name
             ));
         }
     }
@@ -83,9 +84,10 @@ fn every_row_from_the_lan() {
 }
 
 fn merged(payload: u16) -> Vec<u8> {
-    let mut row: Row = toml::from_str("name = ''\nexpect = 'ignore'").expect("a row of defaults");
-    row.payload = payload;
-    build::packet(&row)
+    build::packet(&Recipe {
+        payload,
+        ..Recipe::default()
+    })
 }
 
 /// Three segments of exactly the MTU pass as one packet; a byte more in each and the kernel has to

@@ -1,272 +1,347 @@
-//! The rows of the packet table: what a packet is made of, and what becomes of it.
+//! The rows of the packet table: kinds of packets, what becomes of each kind
+//! where it meets a program, and packets of each kind.
 
 use std::{fs, net::IpAddr, path::Path};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
+use steer_common::abi::TunnelId;
 
-/// A file of rows.
-#[derive(Debug, Deserialize)]
-struct File {
-    packet: Vec<Row>,
-}
+use super::recipe::{Hook, Layer, Recipe};
 
-/// Every row of the files in `tests/packets`, in the order of their names.
-pub fn all() -> Result<Vec<Row>> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("packets");
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
-        paths.push(entry?.path());
-    }
-    paths.sort();
-    let mut rows = Vec::new();
-    for path in paths {
-        let name = path.display().to_string();
-        let text = fs::read_to_string(&path).with_context(|| name.clone())?;
-        let file: File = toml::from_str(&text).with_context(|| name)?;
-        rows.extend(file.packet);
-    }
-    Ok(rows)
-}
-
-/// One packet. What a row leaves out is as in an ordinary TCP segment from the
-/// LAN to a steered prefix.
+/// A file: a section of the table.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Row {
-    /// What it is; shown when the row fails.
+pub struct Section {
+    /// What its kinds have in common.
+    pub title: String,
+    /// Kinds, in the order of the document.
+    #[serde(rename = "kind")]
+    pub kinds: Vec<Kind>,
+    /// Packets.
+    #[serde(rename = "packet")]
+    pub rows: Vec<Row>,
+}
+
+/// Packets that fare alike.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kind {
+    /// What rows call it.
     pub name: String,
-    /// Where the bytes start, and thereby on which hook it arrives.
+    /// What the document calls it.
+    pub title: String,
+    /// What tells its flows apart, for the document.
     #[serde(default)]
-    pub layer: Layer,
-    /// The destination of the frame.
+    pub told_by: String,
+    /// What the kernel does with it where it is passed, for the document.
     #[serde(default)]
-    pub dst_mac: DstMac,
-    /// VLAN tags in the frame, outermost first.
+    pub kernel: String,
+    /// Steered, learned and forwarded everywhere.
     #[serde(default)]
-    pub tags: Vec<Tag>,
-    /// The type in the frame, if not that of the IP version.
-    pub ethertype: Option<u16>,
-    /// IP version: 4, 6, or 0 for a frame without IP.
-    #[serde(default = "four")]
-    pub ip: u8,
-    /// Source address.
-    pub src: Option<IpAddr>,
-    /// Destination address.
-    pub dst: Option<IpAddr>,
-    /// TTL or hop limit.
-    #[serde(default = "sixty_four")]
-    pub ttl: u8,
-    /// Bytes of IPv4 options, a multiple of four.
-    #[serde(default)]
-    pub options: u8,
-    /// Fragment fields of IPv4; for IPv6 a fragment header after the other extensions.
-    pub fragment: Option<Fragment>,
-    /// IPv6 extension headers, outermost first.
-    #[serde(default)]
-    pub extensions: Vec<Extension>,
-    /// What the IP packet carries.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// Source port.
-    #[serde(default = "client_port")]
-    pub src_port: u16,
-    /// Destination port.
-    #[serde(default = "server_port")]
-    pub dst_port: u16,
-    /// TCP flags: letters of `FSRPA`.
-    #[serde(default)]
-    pub flags: String,
-    /// ICMP type; echo if absent.
-    pub icmp_type: Option<u8>,
-    /// Echo identifier.
-    #[serde(default = "identifier")]
-    pub icmp_id: u16,
-    /// Bytes after the transport header.
-    #[serde(default = "thirty_two")]
-    pub payload: u16,
-    /// Overrides the version in the IP header.
-    pub version: Option<u8>,
-    /// Overrides the header length of IPv4, in 4-byte words.
-    pub ihl: Option<u8>,
-    /// Overrides the length in the IP header (IPv6: of the payload).
-    pub length: Option<u16>,
-    /// Overrides the length byte of the last extension header.
-    pub extension_length: Option<u8>,
-    /// Cuts the packet to as many bytes.
-    pub truncate: Option<usize>,
-    /// Bytes after the IP packet.
-    #[serde(default)]
-    pub padding: u16,
-    /// What becomes of it.
-    pub expect: Expect,
+    pub steered: bool,
+    /// Passed for this reason on its way out, ignored on its way back.
+    pub passed: Option<Reason>,
+    /// On a LAN device in ingress mode.
+    pub ingress: Option<Outcome>,
+    /// On a LAN device in mark mode.
+    pub mark: Option<Outcome>,
+    /// On the way into a tunnel.
+    pub egress: Option<Outcome>,
+    /// Out of a tunnel, where that only teaches.
+    pub tunnel: Option<Outcome>,
+    /// Out of a tunnel in ingress mode.
+    #[serde(rename = "return")]
+    pub returns: Option<Outcome>,
 }
 
-fn four() -> u8 {
-    4
-}
-fn sixty_four() -> u8 {
-    64
-}
-fn client_port() -> u16 {
-    40_000
-}
-fn server_port() -> u16 {
-    443
-}
-fn identifier() -> u16 {
-    0x1d1d
-}
-fn thirty_two() -> u16 {
-    32
-}
-
-/// Where a packet's bytes start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Layer {
-    /// At the Ethernet header: it enters the LAN device.
-    #[default]
-    Ethernet,
-    /// At the IP header: it comes out of a tunnel, from the remote side.
-    Network,
-}
-
-/// Whom a frame is for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DstMac {
-    /// This gateway.
-    #[default]
-    Gateway,
-    /// Another machine on the LAN.
-    Other,
-    /// All machines.
-    Broadcast,
-    /// A group of machines.
-    Multicast,
-}
-
-/// A VLAN tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Tag {
-    /// 0x8100, VLAN 10.
-    Customer,
-    /// 0x88a8, VLAN 20.
-    Service,
-    /// 0x8100, VLAN 0: a priority only.
-    Priority,
-}
-
-/// Fragment fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub struct Fragment {
-    /// In units of eight bytes.
-    pub offset: u16,
-    /// More to come.
-    pub more: bool,
-    /// Don't fragment (IPv4).
-    #[serde(default)]
-    pub dont: bool,
-}
-
-/// An IPv6 extension header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Extension {
-    /// Hop-by-hop options, eight bytes.
-    HopByHop,
-    /// Routing header without segments left, 24 bytes.
-    Routing,
-    /// Destination options, 16 bytes.
-    Destination,
-    /// Authentication header, 24 bytes.
-    Authentication,
-}
-
-/// What an IP packet carries.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the protocols' own names")]
-pub enum Protocol {
-    #[default]
-    Tcp,
-    Udp,
-    UdpLite,
-    Sctp,
-    Dccp,
-    Icmp,
-    Icmpv6,
-    Gre,
-    Esp,
-    /// An authentication header over IPv4.
-    Ah,
-    /// IPv4 in IP.
-    IpIp,
-    Ospf,
-    /// 253, for experiments (RFC 3692).
-    Experiment,
-    /// IPv6 without anything in it.
-    NoNextHeader,
-}
-
-impl Protocol {
-    /// Its number.
-    pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::UdpLite => 136,
-            Self::Sctp => 132,
-            Self::Dccp => 33,
-            Self::Icmp => 1,
-            Self::Icmpv6 => 58,
-            Self::Gre => 47,
-            Self::Esp => 50,
-            Self::Ah => 51,
-            Self::IpIp => 4,
-            Self::Ospf => 89,
-            Self::Experiment => 253,
-            Self::NoNextHeader => 59,
-        }
+impl Kind {
+    /// What becomes of it at a hook; `None` where it is not tried.
+    pub fn outcome(&self, hook: Hook) -> Option<Outcome> {
+        let (given, usual) = match hook {
+            Hook::Lan | Hook::LanL3 => (&self.ingress, Outcome::Steer),
+            Hook::Mark | Hook::MarkL3 => (&self.mark, Outcome::Steer),
+            Hook::Egress => (&self.egress, Outcome::Steer),
+            Hook::Tunnel => (&self.tunnel, Outcome::Learn),
+            Hook::Return => (&self.returns, Outcome::Forward),
+        };
+        let passed = self.passed.clone().map(|reason| {
+            if hook.is_out() {
+                Outcome::Pass(reason)
+            } else {
+                Outcome::Ignore
+            }
+        });
+        given
+            .clone()
+            .or(passed)
+            .or_else(|| self.steered.then_some(usual))
     }
 }
 
 /// What becomes of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Expect {
-    /// The kernel gets it: the name of the reason.
-    Pass(#[serde(deserialize_with = "reason")] steer_common::abi::PassReason),
-    /// It leaves through a tunnel, forwarded as a router would.
-    Redirect(Flow),
-    /// It came out of a tunnel, and its flow is known now.
-    Learn(Flow),
-    /// It came out of a tunnel and nothing is learned.
+pub enum Outcome {
+    /// It goes by the tunnel of its flow, as a router would send it: redirected, marked, or left
+    /// alone on a tunnel that is the right one already.
+    Steer,
+    /// It came out of a tunnel; its flow is known now, and the kernel gets it.
+    Learn,
+    /// The same, and it goes out on the LAN as a router would send it.
+    Forward,
+    /// It came out of a tunnel; nothing is learned or counted, and the kernel gets it.
     Ignore,
+    /// The kernel gets it, counted by this reason. Out of a tunnel, its flow is known all the same.
+    Pass(Reason),
 }
 
-fn reason<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<steer_common::abi::PassReason, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    steer_common::abi::PassReason::ALL
-        .into_iter()
-        .find(|reason| reason.name() == name)
-        .ok_or_else(|| serde::de::Error::custom(format!("no reason is called {name}")))
+/// The name of a `PassReason`.
+pub type Reason = String;
+
+/// One packet, and what is particular about its fate.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "toml::Table")]
+pub struct Row {
+    /// What it is made of.
+    pub recipe: Recipe,
+    /// The rest.
+    pub fate: Fate,
 }
 
-/// The flow that a packet belongs to, besides its addresses.
+/// A row without its packet.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fate {
+    /// What it is; shown when the row fails.
+    pub name: String,
+    /// The name of its kind.
+    pub kind: String,
+    /// Where it is tried, if not everywhere that its kind has an outcome for.
+    #[serde(default)]
+    pub on: Vec<Hook>,
+    /// The same once more over IPv6, and all that is before it.
+    #[serde(default)]
+    pub both: bool,
+    /// What arrives first.
+    #[serde(default)]
+    pub before: Vec<Recipe>,
+    /// How long after that it arrives.
+    #[serde(default)]
+    pub wait_secs: u64,
+    /// `mss_clamp` of the settings.
+    #[serde(default)]
+    pub mss_clamp: u32,
+    /// Its flow; that of an ordinary TCP segment if not given.
+    #[serde(default)]
+    pub key: Key,
+    /// The tunnel that its flow is on.
+    pub exit: Option<Exit>,
+    /// Why it is there, by name.
+    pub origin: Option<String>,
+    /// TCP options afterwards, if they are not as before.
+    pub tcp_options_after: Option<Vec<u8>>,
+    /// It is a later fragment whose first one is not known.
+    #[serde(default)]
+    pub unmatched: bool,
+}
+
+impl Fate {
+    /// Names of its fields: all others are the packet's.
+    const FIELDS: [&'static str; 12] = [
+        "name",
+        "kind",
+        "on",
+        "both",
+        "before",
+        "wait_secs",
+        "mss_clamp",
+        "key",
+        "exit",
+        "origin",
+        "tcp_options_after",
+        "unmatched",
+    ];
+}
+
+impl TryFrom<toml::Table> for Row {
+    type Error = String;
+
+    // Both halves refuse what they do not know, which serde's own flattening would let through.
+    fn try_from(table: toml::Table) -> Result<Self, String> {
+        let name = table.get("name").and_then(toml::Value::as_str);
+        let name = name.unwrap_or("a row without name").to_owned();
+        let (fate, recipe): (toml::Table, toml::Table) = table
+            .into_iter()
+            .partition(|(field, _)| Fate::FIELDS.contains(&field.as_str()));
+        let in_row = |error: toml::de::Error| format!("{name}: {}", error.message());
+        Ok(Self {
+            recipe: recipe.try_into().map_err(in_row)?,
+            fate: fate.try_into().map_err(in_row)?,
+        })
+    }
+}
+
+impl Row {
+    /// This, and over IPv6 if asked for.
+    fn versions(&self) -> Vec<Self> {
+        let mut versions = vec![self.clone()];
+        if self.fate.both {
+            let mut over_ipv6 = self.clone();
+            over_ipv6.recipe.ip = 6;
+            for recipe in &mut over_ipv6.fate.before {
+                recipe.ip = 6;
+            }
+            versions.push(over_ipv6);
+        }
+        versions
+    }
+
+    /// Where it is tried, given its kind, and what becomes of it there.
+    pub fn cases(&self, kind: &Kind) -> Vec<(Hook, Outcome)> {
+        Hook::ALL
+            .into_iter()
+            .filter(|hook| {
+                let suits = !self.recipe.needs_frame() || hook.layer() == Layer::Ethernet;
+                if self.fate.on.is_empty() {
+                    suits
+                } else {
+                    self.fate.on.contains(hook)
+                }
+            })
+            .filter_map(|hook| Some((hook, kind.outcome(hook)?)))
+            .collect()
+    }
+
+    /// What arrives where this is tried: first all that comes before it.
+    pub fn recipes(&self, hook: Hook) -> Vec<Recipe> {
+        let all = self.fate.before.iter().chain([&self.recipe]);
+        all.map(|recipe| recipe.on(hook)).collect()
+    }
+}
+
+/// The flow that a packet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Flow {
+pub struct Key {
     /// Protocol number of the key.
     pub protocol: u8,
-    /// Source port of the key.
+    /// Ports of the packet's source and destination.
     #[serde(default)]
-    pub src_port: u16,
-    /// Destination port of the key.
-    #[serde(default)]
-    pub dst_port: u16,
+    pub ports: [u16; 2],
+    /// Instead of ports: an identifier, its high half beside the lower address.
+    pub id: Option<u32>,
+    /// Address beside the source port, if not the packet's source.
+    pub src: Option<IpAddr>,
+    /// Address beside the destination port, if not the packet's destination.
+    pub dst: Option<IpAddr>,
+}
+
+impl Default for Key {
+    fn default() -> Self {
+        Self {
+            protocol: 6,
+            ports: [40_000, 443],
+            id: None,
+            src: None,
+            dst: None,
+        }
+    }
+}
+
+/// The tunnel that a flow is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Exit {
+    /// This one.
+    Tunnel(TunnelId),
+    /// The one of the packet before: it is the same flow.
+    Named(AsBefore),
+}
+
+/// The tunnel of the packet before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AsBefore {
+    /// The tunnel of the packet before.
+    AsBefore,
+}
+
+/// The packet table.
+#[derive(Clone, Debug)]
+pub struct PacketTable {
+    /// The files of `tests/packets`, in the order of their names.
+    pub sections: Vec<Section>,
+}
+
+impl PacketTable {
+    /// Reads the files.
+    pub fn read() -> Result<Self> {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("packets");
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
+            paths.push(entry?.path());
+        }
+        paths.sort();
+        let mut sections = Vec::new();
+        for path in paths {
+            let name = path.display().to_string();
+            let text = fs::read_to_string(&path).with_context(|| name.clone())?;
+            sections.push(toml::from_str(&text).with_context(|| name)?);
+        }
+        let mut table = Self { sections };
+        for section in &mut table.sections {
+            let rows = section.rows.iter();
+            section.rows = rows.flat_map(Row::versions).collect();
+        }
+        for (section, row) in table.rows() {
+            ensure!(
+                table.kind(row).is_some(),
+                "{}: {}: no kind is called {}",
+                section.title,
+                row.fate.name,
+                row.fate.kind
+            );
+        }
+        Ok(table)
+    }
+
+    /// Every kind.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.sections.iter().flat_map(|section| &section.kinds)
+    }
+
+    /// Every row.
+    pub fn rows(&self) -> impl Iterator<Item = (&Section, &Row)> {
+        self.sections
+            .iter()
+            .flat_map(|section| section.rows.iter().map(move |row| (section, row)))
+    }
+
+    /// The kind of a row.
+    pub fn kind(&self, row: &Row) -> Option<&Kind> {
+        self.kinds().find(|kind| kind.name == row.fate.kind)
+    }
+
+    /// Every row at every hook where it is tried.
+    pub fn cases(&self) -> impl Iterator<Item = Case<'_>> {
+        self.rows().flat_map(|(_, row)| {
+            let cases = self.kind(row).map(|kind| row.cases(kind));
+            cases
+                .unwrap_or_default()
+                .into_iter()
+                .map(move |(hook, outcome)| Case { row, hook, outcome })
+        })
+    }
+}
+
+/// A row at a hook.
+#[derive(Clone, Debug)]
+pub struct Case<'t> {
+    /// The row.
+    pub row: &'t Row,
+    /// Where it is tried.
+    pub hook: Hook,
+    /// What becomes of it there.
+    pub outcome: Outcome,
 }

@@ -24,11 +24,7 @@ use super::{
     kernel::Kernel,
     netns::{self, Devices},
 };
-use crate::packets::{
-    build,
-    row::{Layer, Row},
-    world::World,
-};
+use crate::packets::{build, recipe::Recipe, world::World};
 
 /// Runs per call: fewer than a TTL of 255 lives.
 const REPEAT: u32 = 250;
@@ -63,19 +59,19 @@ struct Case {
 
 /// A packet of the packet table, from the few fields that differ.
 fn packet(fields: &str) -> Result<Vec<u8>> {
-    let row: Row = toml::from_str(&format!(
-        "name = ''\nexpect = 'ignore'\nttl = 255\n{fields}"
-    ))?;
-    Ok(build::packet(&row))
+    let recipe: Recipe = toml::from_str(&format!("ttl = 255\n{fields}"))?;
+    Ok(build::packet(&recipe))
 }
 
 /// The packet of a flow by its number, counted in ports on both sides.
 fn new_flow(number: u32) -> Result<Vec<u8>> {
-    let mut row: Row = toml::from_str("name = ''\nexpect = 'ignore'\nttl = 255")?;
-    row.layer = Layer::Ethernet;
-    row.src_port = u16::try_from(number % 50_000)?;
-    row.dst_port = u16::try_from(10_000 + number / 50_000)?;
-    Ok(build::packet(&row))
+    let recipe = Recipe {
+        ttl: 255,
+        src_port: u16::try_from(number % 50_000)?,
+        dst_port: u16::try_from(10_000 + number / 50_000)?,
+        ..Recipe::default()
+    };
+    Ok(build::packet(&recipe))
 }
 
 /// Measures the bare redirect and the cases whose name contains `only`; without it, everything.
@@ -177,9 +173,9 @@ fn cases(devices: &Devices) -> Result<Vec<Case>> {
             "flags = 'SF'\nsrc_port = 9",
             true,
         )?,
-        learn("learn: established", "layer = 'network'")?,
-        learn("learn: established, IPv6", "layer = 'network'\nip = 6")?,
-        learn("learn: not steered", "layer = 'network'\nsrc = '192.0.2.1'")?,
+        learn("learn: established", "hook = 'tunnel'")?,
+        learn("learn: established, IPv6", "hook = 'tunnel'\nip = 6")?,
+        learn("learn: not steered", "hook = 'tunnel'\nsrc = '192.0.2.1'")?,
     ])
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::packets::{
     host::{self, HostTables},
-    row::Layer,
+    recipe::Layer,
     world::{Buckets, World},
 };
 

@@ -1,0 +1,317 @@
+//! One row at one hook, in a fresh world: what must be true afterwards.
+
+use std::net::IpAddr;
+
+use steer_common::{
+    abi::{FlowEntry, Origin, PassReason, TunnelCounters, TunnelId},
+    decide::Verdict,
+    key::mapped,
+    parse::{self, Parsed, Version},
+};
+use steer_tests::packets::{
+    build::{self, Arrival},
+    host::{self, HostTables},
+    recipe::{Hook, Layer, Recipe},
+    row::{AsBefore, Case, Exit, Fate, Key, Outcome},
+    world::{LAN_MAC, World},
+};
+
+/// Numbers of the devices, which only the kernel has.
+const DEVICES: [u32; 5] = [11, 12, 13, 14, 15];
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// What became of a packet.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    /// It goes by this tunnel.
+    Sent(TunnelId),
+    /// The kernel gets it, counted.
+    Passed(PassReason),
+    /// The kernel gets it.
+    Left,
+}
+
+struct Ran {
+    seen: Seen,
+    parsed: Result<Parsed, PassReason>,
+    bytes: Vec<u8>,
+}
+
+/// Lets a packet arrive.
+fn run(tables: &HostTables, arrival: &Arrival) -> Result<Ran, String> {
+    let bytes = &arrival.bytes;
+    let (seen, after) = match arrival.hook {
+        Hook::Lan => {
+            let outcome = host::ingress(tables, bytes);
+            let seen = match outcome.verdict {
+                Verdict::Redirect(exit) => Seen::Sent(exit.tunnel),
+                Verdict::Pass(reason) => Seen::Passed(reason),
+            };
+            (seen, outcome.bytes)
+        }
+        Hook::Tunnel => {
+            host::learned(tables, bytes, arrival.device);
+            (Seen::Left, bytes.clone())
+        }
+        other => return Err(format!("nothing on the host does {other:?}")),
+    };
+    let layer = match arrival.hook.layer() {
+        Layer::Ethernet => parse::Layer::Ethernet,
+        Layer::Network => parse::Layer::Network,
+    };
+    Ok(Ran {
+        seen,
+        parsed: host::parsed(layer, bytes),
+        bytes: after,
+    })
+}
+
+/// What a packet can change besides itself.
+struct State {
+    flows: usize,
+    passed: [u64; PassReason::ALL.len()],
+    tunnels: Vec<TunnelCounters>,
+}
+
+impl State {
+    fn of(tables: &HostTables) -> Self {
+        Self {
+            flows: tables.flow_count(),
+            passed: tables.pass_counters(),
+            tunnels: (0..6).map(|id| tables.tunnel_counters(id)).collect(),
+        }
+    }
+}
+
+/// Judges a row at a hook; on the way into a tunnel, whichever of two the kernel chose.
+pub(crate) fn check(case: &Case<'_>) -> Result<(), String> {
+    let recipes = case.row.recipes(case.hook);
+    if case.hook != Hook::Egress || case.row.recipe.device.is_some() {
+        return check_recipes(case, &recipes).map(drop);
+    }
+    let [first, second] = [0, 1].map(|device| {
+        let mut recipes = recipes.clone();
+        for recipe in &mut recipes {
+            if recipe.hook() == Hook::Egress {
+                recipe.device = Some(device);
+            }
+        }
+        check_recipes(case, &recipes).map_err(|error| format!("routed to {device}: {error}"))
+    });
+    expect_eq("the tunnel, if the kernel chose another", &second?, &first?)
+}
+
+/// The tunnel that the packet took.
+fn check_recipes(case: &Case<'_>, recipes: &[Recipe]) -> Result<Option<TunnelId>, String> {
+    let fate = &case.row.fate;
+    let mut tables = HostTables::new(&World::new(DEVICES), 8);
+    let (last, earlier) = recipes.split_last().ok_or("no packet")?;
+    let mut before = None;
+    for recipe in earlier {
+        let ran = run(&tables, &build::arrival(recipe))?;
+        let parsed = ran
+            .parsed
+            .map_err(|reason| format!("before: {}", reason.name()))?;
+        before = tables.entry(&parsed.key);
+        before.ok_or("before: no entry")?;
+    }
+    tables.now_ns += fate.wait_secs * SECOND_NS;
+    let state = State::of(&tables);
+    let arrival = build::arrival(last);
+    let ran = run(&tables, &arrival)?;
+    let now = State::of(&tables);
+
+    check_counters(case, &arrival, &ran, &state, &now)?;
+    check_bytes(case, &arrival, last, &ran)?;
+    if case.outcome == Outcome::Ignore
+        || (matches!(case.outcome, Outcome::Pass(_)) && case.hook.is_out())
+    {
+        return expect_eq("flows", &now.flows, &state.flows).map(|()| None);
+    }
+    let parsed = ran
+        .parsed
+        .map_err(|reason| format!("parser: {}", reason.name()))?;
+    check_key(last, &parsed, fate.key)?;
+    let entry = tables.entry(&parsed.key).ok_or("no entry")?;
+    check_entry(fate, case.hook, last, &parsed, &entry, before.as_ref())?;
+    if fate.exit == Some(Exit::Named(AsBefore::AsBefore)) {
+        expect_eq("flows", &now.flows, &state.flows)?;
+    }
+    if let Seen::Sent(tunnel) = ran.seen {
+        expect_eq("tunnel", &entry.tunnel, &tunnel.into())?;
+    }
+    Ok(u8::try_from(entry.tunnel).ok())
+}
+
+fn check_counters(
+    case: &Case<'_>,
+    arrival: &Arrival,
+    ran: &Ran,
+    before: &State,
+    now: &State,
+) -> Result<(), String> {
+    let mut passed = before.passed;
+    match (&case.outcome, &ran.seen) {
+        (Outcome::Steer, Seen::Sent(tunnel)) => {
+            let at = usize::from(*tunnel);
+            let (before, now) = (before.tunnels[at], now.tunnels[at]);
+            expect_eq("tx_packets", &now.tx_packets, &(before.tx_packets + 1))?;
+        }
+        (Outcome::Learn, Seen::Left) => {
+            let at = usize::from(arrival.device);
+            let (before, now) = (before.tunnels[at], now.tunnels[at]);
+            expect_eq("rx_packets", &now.rx_packets, &(before.rx_packets + 1))?;
+        }
+        (Outcome::Ignore, Seen::Left) => expect_eq("counters", &now.tunnels, &before.tunnels)?,
+        (Outcome::Pass(expected), Seen::Passed(reason)) if reason.name() == expected => {
+            passed[*reason as usize] += 1;
+        }
+        (expected, seen) => return Err(format!("{seen:?}, expected {expected:?}")),
+    }
+    expect_eq("pass counters", &now.passed, &passed)
+}
+
+/// The packet afterwards is the one before, or what a router makes of it; with an MSS that goes
+/// down, of the same packet built with the lower one.
+fn check_bytes(
+    case: &Case<'_>,
+    arrival: &Arrival,
+    recipe: &Recipe,
+    ran: &Ran,
+) -> Result<(), String> {
+    let before = match &case.row.fate.tcp_options_after {
+        None => arrival.bytes.clone(),
+        Some(options) => build::packet(&Recipe {
+            tcp_options: options.clone(),
+            ..recipe.clone()
+        }),
+    };
+    let mac_addresses: &[u8] = match (case.hook, &case.outcome) {
+        (Hook::Lan, Outcome::Steer) => &before[..12],
+        (Hook::LanL3, Outcome::Steer) => &[],
+        (_, Outcome::Forward) => &[build::HOST_MAC, LAN_MAC].concat(),
+        _ => return expect_eq("bytes", &ran.bytes, &before),
+    };
+    let parsed = ran
+        .parsed
+        .map_err(|reason| format!("parser: {}", reason.name()))?;
+    check_forwarded(&before, &ran.bytes, mac_addresses, &parsed)
+}
+
+fn check_entry(
+    fate: &Fate,
+    hook: Hook,
+    recipe: &Recipe,
+    parsed: &Parsed,
+    entry: &FlowEntry,
+    before: Option<&FlowEntry>,
+) -> Result<(), String> {
+    match (fate.exit, before) {
+        (Some(Exit::Tunnel(tunnel)), _) => expect_eq("tunnel", &entry.tunnel, &tunnel.into())?,
+        (Some(Exit::Named(AsBefore::AsBefore)), Some(before)) => {
+            expect_eq("tunnel", &entry.tunnel, &before.tunnel)?;
+        }
+        (Some(_), None) => return Err("nothing before".into()),
+        (None, _) => {}
+    }
+    let local = if hook.is_out() {
+        parsed.source
+    } else {
+        parsed.source.other()
+    };
+    expect_eq("local", &entry.local, &local)?;
+    let usual = if hook.is_out() {
+        Origin::Hashed
+    } else {
+        Origin::Learned
+    };
+    if let Some(origin) = &fate.origin {
+        expect_eq("origin", &entry.origin.name(), &origin.as_str())?;
+    } else if before.is_none() {
+        expect_eq("origin", &entry.origin, &usual)?;
+        if !hook.is_out() {
+            expect_eq("tunnel", &entry.tunnel, &recipe.device().into())?;
+        }
+    }
+    Ok(())
+}
+
+fn expect_eq<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: &T,
+    expected: &T,
+) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("{what}: {found:?}, expected {expected:?}"))
+}
+
+/// The key has the row's addresses and ports, whichever endpoint comes first.
+fn check_key(recipe: &Recipe, parsed: &Parsed, key: Key) -> Result<(), String> {
+    let bytes = |addr| match addr {
+        IpAddr::V4(addr) => mapped(addr.octets()),
+        IpAddr::V6(addr) => addr.octets(),
+    };
+    let (src, dst) = build::addresses(recipe);
+    let (from, to) = (parsed.source, parsed.source.other());
+    expect_eq(
+        "src_addr",
+        parsed.key.addr(from),
+        &bytes(key.src.unwrap_or(src)),
+    )?;
+    expect_eq(
+        "dst_addr",
+        parsed.key.addr(to),
+        &bytes(key.dst.unwrap_or(dst)),
+    )?;
+    expect_eq("protocol", &parsed.key.protocol, &key.protocol.into())?;
+    let (low, high) = (parsed.key.low_addr, parsed.key.high_addr);
+    let (low_port, high_port) = (parsed.key.low_port, parsed.key.high_port);
+    if let Some(id) = key.id {
+        let found = u32::from(low_port) << 16 | u32::from(high_port);
+        expect_eq("identifier", &found, &id)?;
+        return expect_eq("sorted", &(low <= high), &true);
+    }
+    expect_eq(
+        "ports",
+        &[from, to].map(|end| parsed.key.port(end)),
+        &key.ports,
+    )?;
+    expect_eq("sorted", &((low, low_port) <= (high, high_port)), &true)
+}
+
+/// What a router promises: one hop less, a right checksum, no tag, no padding, nothing else; behind
+/// the header of a frame, if there are addresses for one.
+fn check_forwarded(
+    before: &[u8],
+    after: &[u8],
+    mac_addresses: &[u8],
+    parsed: &Parsed,
+) -> Result<(), String> {
+    let length = parsed.l3_len_bytes as usize;
+    let (kind, hops): ([u8; 2], _) = match parsed.version {
+        Version::V4 => ([0x08, 0x00], 8),
+        Version::V6 => ([0x86, 0xdd], 7),
+    };
+    let header = match mac_addresses {
+        [] => Vec::new(),
+        addresses => [addresses, &kind].concat(),
+    };
+    expect_eq("length", &after.len(), &(header.len() + length))?;
+    let (frame, new) = after.split_at(header.len());
+    expect_eq("header of the frame", &frame, &&header[..])?;
+    let old = &before[parsed.l3_offset..][..length];
+    expect_eq("TTL", &new[hops], &(old[hops] - 1))?;
+    if parsed.version == Version::V4 {
+        let header = &new[..usize::from(new[0] & 0xf) * 4];
+        expect_eq("checksum", &build::checksum(header), &0)?;
+    }
+    for at in 0..length {
+        let may_change = at == hops || (parsed.version == Version::V4 && matches!(at, 10 | 11));
+        if !may_change {
+            expect_eq("the rest", &new[at], &old[at])?;
+        }
+    }
+    Ok(())
+}
