@@ -200,6 +200,7 @@ fn extension(extension: &Extension) -> (u8, Vec<u8>) {
         Extension::Usual(Usual::HopByHop) => (0, vec![1, 4, 0, 0, 0, 0]),
         Extension::Usual(Usual::Routing) => (43, vec![0; 22]),
         Extension::Usual(Usual::Destination) => (60, vec![0; 14]),
+        Extension::Usual(Usual::Long) => (60, [&[1, 124][..], &[0; 124]].concat()),
         Extension::Usual(Usual::Authentication) => (AUTHENTICATION, vec![0; 22]),
         Extension::Raw { header, bytes } => (*header, bytes.clone()),
     };

@@ -259,7 +259,7 @@ pub enum DstMac {
 
 /// A VLAN tag, written as its kind and its VLAN: `c10` is customer VLAN 10.
 ///
-/// The gateway has devices for c10, s20, and c10 inside of each. Every tag carries priority 5.
+/// The gateway has devices for c10, s20, c10 inside of both, and c30 inside of s20. Every tag carries priority 5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Tag {
@@ -335,6 +335,8 @@ pub enum Usual {
     Destination,
     /// Authentication header, 24 bytes.
     Authentication,
+    /// Destination options, 128 bytes of padding.
+    Long,
 }
 
 /// What an IP packet carries.

@@ -2,6 +2,8 @@
 
 use steer_common::parse::{Parsed, Version};
 
+use super::{build::HOST_MAC, world::LAN_MAC};
+
 /// The packet after forwarding: TTL down by one, VLAN tags and padding gone.
 ///
 /// The checksum follows RFC 1624 equation 3 word by word, so that one that was
@@ -28,13 +30,25 @@ pub fn forwarded(bytes: &[u8], parsed: &Parsed) -> Vec<u8> {
     frame
 }
 
+/// A packet as a frame for a host on the LAN.
+pub fn delivered(packet: &[u8], parsed: &Parsed) -> Vec<u8> {
+    let kind: [u8; 2] = match parsed.version {
+        Version::V4 => [0x08, 0x00],
+        Version::V6 => [0x86, 0xdd],
+    };
+    [&HOST_MAC[..], &LAN_MAC, &kind, packet].concat()
+}
+
 /// The IP packet with the MSS of a SYN lowered to `limit`, if it is a SYN with a higher one.
+///
+/// What starts behind byte 255 of the frame, of which `l2_bytes` are before the packet, is not looked
+/// at, nor more than twelve options.
 ///
 /// Every 16-bit word of the segment that changed goes into the checksum, so it does not matter at
 /// which address the option lies.
-pub fn clamped(packet: &[u8], limit: u16) -> Vec<u8> {
+pub fn clamped(packet: &[u8], l2_bytes: usize, limit: u16) -> Vec<u8> {
     let mut after = packet.to_vec();
-    let Some(tcp) = tcp_offset(packet) else {
+    let Some(tcp) = tcp_offset(packet).filter(|tcp| l2_bytes + tcp <= 255) else {
         return after;
     };
     let Some(at) = mss_offset(&packet[tcp..]) else {
@@ -62,7 +76,7 @@ fn mss_offset(tcp: &[u8]) -> Option<usize> {
         return None;
     }
     let mut at = 20;
-    loop {
+    for _ in 0..12 {
         match (header.get(at)?, header.get(at + 1)) {
             (0, _) => return None,
             (1, _) => at += 1,
@@ -71,14 +85,15 @@ fn mss_offset(tcp: &[u8]) -> Option<usize> {
             _ => return None,
         }
     }
+    None
 }
 
-/// Where the TCP header of an IP packet starts, unless it is in another fragment.
+/// Where the TCP header of an IP packet starts, unless that is a fragment.
 fn tcp_offset(packet: &[u8]) -> Option<usize> {
     const TCP: u8 = 6;
     if packet.first()? >> 4 == 4 {
-        let is_first = word(packet, 6) << 3 == 0;
-        return (packet[9] == TCP && is_first).then(|| usize::from(packet[0] & 0xf) * 4);
+        let is_whole = word(packet, 6) << 2 == 0;
+        return (packet[9] == TCP && is_whole).then(|| usize::from(packet[0] & 0xf) * 4);
     }
     let mut next = *packet.get(6)?;
     let mut at = 40;
@@ -88,7 +103,7 @@ fn tcp_offset(packet: &[u8]) -> Option<usize> {
             TCP => return Some(at),
             0 | 43 | 60 => (length + 1) * 8,
             51 => (length + 2) * 4,
-            44 if *packet.get(at + 3)? < 8 && packet[at + 2] == 0 => 8,
+            44 if word(packet.get(at..at + 4)?, 2) & 0xfff9 == 0 => 8,
             _ => return None,
         };
         next = packet[at];

@@ -231,7 +231,7 @@ fn recipe(random: &mut Random, hook: Hook) -> Recipe {
 
 fn lan(random: &mut Random, ip: u8) -> IpAddr {
     // The gateway's own address is among them.
-    let host = random.small(6);
+    let host = 1 + random.small(6);
     if ip == 4 {
         Ipv4Addr::new(10, 1, 0, host.to_le_bytes()[0]).into()
     } else {
