@@ -9,17 +9,17 @@ use proptest::prelude::*;
 use reference::{By, Packet, Reference, State, name};
 use steer_common::{
     abi::{Admin, FlowKey, Health, Origin, PassReason, Placer, Tunnel, TunnelId},
-    decide::Verdict,
     parse,
 };
 use steer_tests::packets::{
-    build,
-    host::{self, HostTables},
+    build::{self, Arrival},
+    host::HostTables,
+    programs::{Seen, arrive, parsed},
     recipe::{Hook, Layer, Protocol, Recipe},
     world::{World, table, tunnel},
 };
 
-const DEVICES: [u32; 5] = [11, 12, 13, 14, 15];
+const DEVICES: [u32; 6] = [11, 12, 13, 14, 15, 16];
 /// Tunnels of the model: those of group 0.
 const TUNNELS: [TunnelId; 4] = [0, 1, 2, 3];
 const SECOND_NS: u64 = 1_000_000_000;
@@ -32,7 +32,7 @@ struct Both {
 }
 
 /// One packet of flow number `flow`, in one of its directions.
-fn packet(hook: Hook, flow: u16, flags: &str) -> (Vec<u8>, Packet) {
+fn packet(hook: Hook, flow: u16, flags: &str) -> (Arrival, Packet) {
     // Flows of three kinds.
     let tcp = !flow.is_multiple_of(3);
     let mut recipe = Recipe {
@@ -50,15 +50,15 @@ fn packet(hook: Hook, flow: u16, flags: &str) -> (Vec<u8>, Packet) {
             parse::Layer::Network
         }
     };
-    let bytes = build::packet(&recipe);
-    let parsed = host::parsed(layer, &bytes).expect("an ordinary packet");
+    let arrival = build::arrival(&recipe);
+    let parsed = parsed(layer, &arrival.bytes).expect("an ordinary packet");
     let packet = Packet {
         key: parsed.key,
         tcp,
         opens: tcp && flags == "S",
         closes: tcp && (flags.contains('F') || flags.contains('R')),
     };
-    (bytes, packet)
+    (arrival, packet)
 }
 
 impl Both {
@@ -117,18 +117,15 @@ impl Both {
     /// A packet from the LAN, checked against the model: the tunnel it takes.
     fn lan(&mut self, flow: u16, flags: &str) -> Option<TunnelId> {
         self.tables.now_ns = self.model.now_secs * SECOND_NS;
-        let (bytes, packet) = packet(Hook::Lan, flow, flags);
+        let (arrival, packet) = packet(Hook::Lan, flow, flags);
         let expected = self.model.lan(&packet);
-        let found = match host::ingress(&self.tables, &bytes).verdict {
-            Verdict::Redirect(exit) => {
+        let found = match arrive(&self.tables, &arrival).seen {
+            Seen::Sent(exit) => {
                 assert_eq!(exit.ifindex, DEVICES[usize::from(exit.tunnel)]);
                 Some(exit.tunnel)
             }
-            Verdict::Pass(reason) => {
-                assert_eq!(reason, PassReason::NoTunnel);
-                None
-            }
-            Verdict::TooBig(_) => panic!("the packet is small"),
+            Seen::Passed(PassReason::NoTunnel) => None,
+            other => panic!("{other:?}"),
         };
         assert_eq!(
             found, expected,
@@ -141,9 +138,10 @@ impl Both {
     /// A packet out of a tunnel, checked against the model.
     fn remote(&mut self, flow: u16, flags: &str, id: TunnelId) {
         self.tables.now_ns = self.model.now_secs * SECOND_NS;
-        let (bytes, packet) = packet(Hook::Tunnel, flow, flags);
+        let (mut arrival, packet) = packet(Hook::Tunnel, flow, flags);
+        arrival.device = id;
         self.model.remote(&packet, id);
-        host::learned(&self.tables, &bytes, id);
+        arrive(&self.tables, &arrival);
         self.check(&packet.key);
     }
 
@@ -234,14 +232,14 @@ proptest! {
         let mut bytes = bytes;
         let replaced = start.len().min(bytes.len());
         bytes[..replaced].copy_from_slice(&start[..replaced]);
-        let _ = host::parsed(parse::Layer::Network, &bytes);
+        let _ = parsed(parse::Layer::Network, &bytes);
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
         frame.extend([0x08, 0x00]);
         frame.extend(&bytes);
-        let _ = host::parsed(parse::Layer::Ethernet, &frame);
+        let _ = parsed(parse::Layer::Ethernet, &frame);
         frame[12..14].copy_from_slice(&[0x86, 0xdd]);
-        let _ = host::parsed(parse::Layer::Ethernet, &frame);
-        let _ = host::parsed(parse::Layer::Ethernet, &bytes);
+        let _ = parsed(parse::Layer::Ethernet, &frame);
+        let _ = parsed(parse::Layer::Ethernet, &bytes);
     }
 
     #[test]
@@ -371,8 +369,8 @@ fn two_gateways_place_alike() {
     for flow in 0..300 {
         let there = a.lan(flow, "S");
         // Gateway B sees the same flow from its own LAN: the source is the other endpoint.
-        let (bytes, _) = packet(Hook::Lan, flow, "S");
-        let key = host::parsed(parse::Layer::Ethernet, &bytes)
+        let (arrival, _) = packet(Hook::Lan, flow, "S");
+        let key = parsed(parse::Layer::Ethernet, &arrival.bytes)
             .expect("parsed")
             .key;
         let hash = steer_common::hash::flow_hash(b.tables.settings.seed, &key);

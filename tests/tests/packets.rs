@@ -28,9 +28,7 @@ fn every_row() {
     for case in table.cases() {
         *tried.entry(case.hook).or_default() += 1;
         if let Err(failure) = judge::check(&case) {
-            let fate = &case.row.fate;
-            let name = format!("{}: {} (IPv{})", fate.kind, fate.name, case.row.recipe.ip);
-            failures.push(format!("{name} on {:?}: {failure}", case.hook));
+            failures.push(format!("{}: {failure}", case.name()));
         }
     }
     let cases: usize = tried.values().sum();

@@ -1,10 +1,17 @@
 //! The program tier: the packet table and random packets on the loaded program.
 
-use std::env;
+use std::{env, str::FromStr};
 
-use steer_common::abi::{Admin, Health};
+use steer_common::abi::{Admin, Health, MSS_CLAMP_MTU};
 use steer_tests::{
-    packets::{build, random::Random, recipe::Hook, row::PacketTable, traffic::Traffic, world},
+    packets::{
+        build::{self, Arrival},
+        random::Random,
+        recipe::{Hook, Recipe},
+        row::{Case, PacketTable},
+        traffic::Traffic,
+        world,
+    },
     program::{
         compare::{Pair, runnable},
         netns,
@@ -24,78 +31,118 @@ macro_rules! needs_root {
 #[test]
 fn every_row() {
     needs_root!("every_row");
-    let mut pair = Pair::new(1_024).expect("the world");
+    let mut pair = Pair::new(64).expect("the world");
     let mut failures = Vec::new();
-    let mut too_short = 0;
+    let (mut tried, mut host_only) = (0, 0);
     for case in PacketTable::read().expect("the packet table").cases() {
-        // A test run cannot make a merged packet.
-        if !HOOKS.contains(&case.hook) || case.row.recipe.gso_size > 0 {
-            continue;
-        }
-        for recipe in case.row.recipes(case.hook) {
-            let layer = recipe.hook().layer();
-            let Some(bytes) = runnable(layer, &build::packet(&recipe)) else {
-                too_short += 1;
-                continue;
-            };
-            if let Err(error) = pair.send(layer, &bytes, recipe.device()) {
-                failures.push(format!("{}: {error:#}", case.row.fate.name));
+        for recipes in case.runs() {
+            match run(&mut pair, &case, &recipes) {
+                Ok(true) => tried += 1,
+                Ok(false) => host_only += 1,
+                Err(error) => failures.push(format!("{}: {error:#}", case.name())),
             }
         }
     }
-    println!("{too_short} rows are too short for a test run: host only");
-    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+    println!("{tried} runs; {host_only} more cannot be test runs: host only");
+    assert!(
+        failures.is_empty(),
+        "{} runs fail\n{}",
+        failures.len(),
+        failures.join("\n\n")
+    );
 }
 
-/// The hooks that packets are sent through.
-const HOOKS: [Hook; 2] = [Hook::Lan, Hook::Tunnel];
+/// One row in a fresh world; whether it can be run here.
+fn run(pair: &mut Pair, case: &Case<'_>, recipes: &[Recipe]) -> anyhow::Result<bool> {
+    let arrivals: Option<Vec<Arrival>> = recipes
+        .iter()
+        .map(|recipe| runnable(build::arrival(recipe)))
+        .collect();
+    let Some(arrivals) = arrivals else {
+        return Ok(false);
+    };
+    let fate = &case.row.fate;
+    pair.restart(|settings| settings.mss_clamp = fate.mss_clamp)?;
+    for (arrival, left) in arrivals.iter().zip((0..arrivals.len()).rev()) {
+        if left == 0 && fate.wait_secs > 0 && !pair.wait(fate.wait_secs)? {
+            println!("{}: the machine is up for too short", case.name());
+            return Ok(false);
+        }
+        pair.send(arrival)?;
+    }
+    Ok(true)
+}
+
+/// A tunnel's MTU is known before anything was ever sent through it.
+#[test]
+fn the_first_packet_of_all_has_its_mss_lowered() {
+    needs_root!("the_first_packet_of_all_has_its_mss_lowered");
+    let mut pair = Pair::new(64).expect("the world");
+    pair.set_settings(|settings| settings.mss_clamp = MSS_CLAMP_MTU)
+        .expect("the settings");
+    for (hook, device) in [(Hook::Tunnel, 0), (Hook::Return, 1)] {
+        let syn = Recipe {
+            hook: Some(hook),
+            device: Some(device),
+            flags: "S".into(),
+            tcp_options: vec![2, 4, 0x05, 0xb4],
+            ..Recipe::default()
+        };
+        pair.send(&build::arrival(&syn)).expect("alike");
+    }
+    assert_eq!(pair.host.counters().clamped_mss, 2);
+}
+
+/// How many random packets are sent, unless `STEER_PACKETS` says otherwise.
 const PACKETS: usize = 20_000;
 
-/// The seed of the random packets: fixed, so that a run can be repeated, or given.
-fn seed() -> u64 {
-    env::var("STEER_SEED")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(1)
+/// A number that can be given.
+fn given<T: FromStr>(variable: &str) -> Option<T> {
+    env::var(variable).ok()?.parse().ok()
 }
 
 #[test]
 fn random_packets() {
     needs_root!("random_packets");
-    let seed = seed();
+    // Fixed, so that a run can be repeated.
+    let seed = given("STEER_SEED").unwrap_or(1);
+    let packets = given("STEER_PACKETS").unwrap_or(PACKETS);
     println!("STEER_SEED={seed}");
-    let mut traffic = Traffic::new(seed, &HOOKS);
+    let mut traffic = Traffic::new(seed, &Hook::ALL);
     let mut pair = Pair::new(65_536).expect("the world");
     let mut sent = 0;
-    while sent < PACKETS {
+    while sent < packets {
         if traffic.random().one_in(40) {
             change(traffic.random(), &mut pair);
         }
-        let arrival = traffic.arrival();
-        let layer = arrival.hook.layer();
-        let Some(bytes) = runnable(layer, &arrival.bytes) else {
+        let Some(arrival) = runnable(traffic.arrival()) else {
             continue;
         };
-        if let Err(error) = pair.send(layer, &bytes, arrival.device) {
+        if let Err(error) = pair.send(&arrival) {
             panic!("STEER_SEED={seed}, packet {sent}: {error:#}");
         }
         sent += 1;
     }
     println!(
-        "{sent} packets, {} flows, passed {:?}",
+        "{sent} packets, {} flows, passed {:?}, {:?}",
         pair.host.flow_count(),
-        pair.host.pass_counters()
+        pair.host.pass_counters(),
+        pair.host.counters()
     );
 }
 
 /// Something happens to the gateway.
 fn change(random: &mut Random, pair: &mut Pair) {
     let id = random.pick(&[0_u8, 1, 2, 3, 4]);
-    let changed = match random.below(12) {
+    let changed = match random.below(14) {
         0 => pair.bump_epoch(),
         1 => {
             let weights = [(0, random.pick(&[1, 3])), (1, random.pick(&[0, 1, 3]))];
             pair.set_table(0, world::table(&weights))
+        }
+        2 | 3 => {
+            let clamp = random.pick(&[0, 1, 536, 1_300]);
+            pair.set_settings(|settings| settings.mss_clamp = clamp)
         }
         _ => {
             let admin = random.pick(&[Admin::Active, Admin::Active, Admin::Drain, Admin::Disabled]);

@@ -12,8 +12,9 @@ use steer_common::{
 };
 use steer_tests::{
     packets::{
-        build, host,
-        recipe::{Hook, Layer, Protocol, Recipe},
+        build::{self, Arrival},
+        programs::parsed,
+        recipe::{Hook, Protocol, Recipe},
         world::{self, MTU},
     },
     program::{
@@ -55,8 +56,16 @@ fn frame(flow: u16, flags: &str) -> Vec<u8> {
     build::packet(&recipe(Hook::Lan, flow, flags))
 }
 
+/// A frame as it comes from the LAN.
+fn lan(frame: &[u8]) -> Arrival {
+    Arrival {
+        bytes: frame.to_vec(),
+        ..build::arrival(&Recipe::default())
+    }
+}
+
 fn key(frame: &[u8]) -> FlowKey {
-    host::parsed(steer_common::parse::Layer::Ethernet, frame)
+    parsed(steer_common::parse::Layer::Ethernet, frame)
         .expect("an ordinary packet")
         .key
 }
@@ -71,13 +80,13 @@ fn an_entry_tells_the_flows_story() {
     needs_root!("an_entry_tells_the_flows_story");
     let mut pair = Pair::new(16).expect("the world");
     let out = frame(0, "A");
-    let back = build::packet(&recipe(Hook::Tunnel, 0, "A"));
+    let back = build::arrival(&recipe(Hook::Tunnel, 0, "A"));
     let started = now_ns().expect("the clock");
     for _ in 0..3 {
-        pair.send(Layer::Ethernet, &out, 0).expect("alike");
+        pair.send(&lan(&out)).expect("alike");
     }
     for _ in 0..2 {
-        pair.send(Layer::Network, &back, 1).expect("alike");
+        pair.send(&back).expect("alike");
     }
     let entry = entry(&pair, &out);
     assert_eq!((entry.tx_packets, entry.rx_packets), (3, 2));
@@ -192,7 +201,7 @@ fn a_million_flows_fit() {
         let mut recipe = recipe(Hook::Lan, 0, "A");
         recipe.payload = 0;
         let [_, b, c, d] = flow.to_be_bytes();
-        recipe.src = Some(std::net::Ipv4Addr::new(10, 1, 0, b).into());
+        recipe.src = Some(std::net::Ipv4Addr::new(10, 1, b, 2).into());
         recipe.src_port = u16::from_be_bytes([c, d]);
         build::packet(&recipe)
     };
@@ -250,8 +259,7 @@ fn flows_leave_an_unusable_tunnel_and_no_other() {
     for (admin, health) in [(Admin::Active, Health::Down), (Admin::Disabled, Health::Up)] {
         let mut pair = Pair::new(1_024).expect("the world");
         for flow in 0..100 {
-            pair.send(Layer::Ethernet, &frame(flow, "A"), 0)
-                .expect("alike");
+            pair.send(&lan(&frame(flow, "A"))).expect("alike");
         }
         let ifindex = pair.devices.tunnels[0];
         pair.set_tunnel(0, world::tunnel(ifindex, admin, health))
@@ -259,7 +267,7 @@ fn flows_leave_an_unusable_tunnel_and_no_other() {
         for flow in 0..100 {
             let frame = frame(flow, "A");
             let before = entry(&pair, &frame);
-            pair.send(Layer::Ethernet, &frame, 0).expect("alike");
+            pair.send(&lan(&frame)).expect("alike");
             let after = entry(&pair, &frame);
             assert_eq!(after.tunnel, 1);
             assert_eq!(before.tunnel == 0, after.origin == Origin::Moved);
@@ -275,7 +283,7 @@ fn the_devices_mtu_is_the_limit() {
     let mut recipe = recipe(Hook::Lan, 0, "A");
     recipe.payload = 1_000 - 40;
     let fits = build::packet(&recipe);
-    pair.send(Layer::Ethernet, &fits, 0).expect("alike");
+    pair.send(&lan(&fits)).expect("alike");
     let tunnel = entry(&pair, &fits).tunnel;
     let name = world::DEVICES[tunnel as usize];
     netns::ip(&["link", "set", name, "mtu", "999"]).expect("a smaller MTU");

@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use steer_common::{
-    abi::{PassReason, programs},
-    decide::Verdict,
-};
+use steer_common::abi::{PassReason, programs};
 use steer_tests::{
     packets::{
-        build, host,
+        build,
+        programs::{Seen, arrive},
         recipe::{Hook, Recipe},
         row::PacketTable,
         world::DEVICES,
@@ -51,20 +49,20 @@ fn every_row_from_the_lan() {
     let mut failures = Vec::new();
     let mut forwarded = 0;
     for case in PacketTable::read().expect("the packet table").cases() {
-        let bytes = build::packet(&case.row.recipe.on(case.hook));
+        let arrival = build::arrival(&case.row.recipe.on(case.hook));
         // A device takes no frame without a whole header.
-        if case.hook != Hook::Lan || case.row.recipe.gso_size > 0 || bytes.len() < 14 {
+        if case.hook != Hook::Lan || arrival.gso_size > 0 || arrival.bytes.len() < 14 {
             continue;
         }
-        let host = host::ingress(&pair.host, &bytes);
-        wire.send(&bytes).expect("sent");
-        let (expected, patience) = match host.verdict {
-            Verdict::Redirect(exit) => {
+        let host = arrive(&pair.host, &arrival);
+        wire.send(&arrival.bytes).expect("sent");
+        let (expected, patience) = match host.seen {
+            Seen::Sent(exit) => {
                 forwarded += 1;
                 let packet = hex(&host.bytes[14..]);
                 (vec![(usize::from(exit.tunnel), packet)], PATIENCE)
             }
-            Verdict::Pass(_) | Verdict::TooBig(_) => (Vec::new(), IMPATIENCE),
+            _ => (Vec::new(), IMPATIENCE),
         };
         let received: Vec<_> = wire
             .received(patience)

@@ -202,7 +202,11 @@ fn extension(extension: &Extension) -> (u8, Vec<u8>) {
         Extension::Usual(Usual::Destination) => (60, vec![0; 14]),
         Extension::Usual(Usual::Long) => (60, [&[1, 124][..], &[0; 124]].concat()),
         Extension::Usual(Usual::Authentication) => (AUTHENTICATION, vec![0; 22]),
-        Extension::Raw { header, bytes } => (*header, bytes.clone()),
+        Extension::Raw {
+            header,
+            zeros,
+            bytes,
+        } => (*header, [&vec![0; *zeros], &bytes[..]].concat()),
     };
     let whole = 2 + length_of(&bytes);
     // The length byte counts eight bytes beyond the first eight; of an authentication header, four

@@ -11,18 +11,12 @@ use steer_common::{
         Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress, NO_TUNNEL,
         PassReason, Settings, TUNNELS_MAX, Tunnel, TunnelCounters, TunnelId, VlanKey,
     },
-    decide::{Exit, Place, Verdict, count_sent, steer},
-    learn::learn,
     packet::Packet,
-    parse::{self, Parsed, parse},
-    related::{Direction, has_vlan, relate},
+    parse::Parsed,
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
-use super::{
-    rewrite::forwarded,
-    world::{Buckets, LAN_IFINDEX, LAN_MAC, MTU, World},
-};
+use super::world::{Buckets, LAN_IFINDEX, LAN_MAC, MTU, SMALL, SMALL_MTU, World};
 
 /// A packet in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +25,8 @@ pub struct SlicePacket<'a> {
     pub bytes: &'a [u8],
     /// Size of its segments, 0 for a plain one.
     pub gso_size_bytes: u32,
+    /// How many those are, at least 1.
+    pub segments: u32,
 }
 
 impl Packet for SlicePacket<'_> {
@@ -50,7 +46,7 @@ impl Packet for SlicePacket<'_> {
     }
 
     fn segments(&self) -> u32 {
-        1
+        self.segments
     }
 
     fn tag_in_metadata(&self) -> u32 {
@@ -74,6 +70,10 @@ pub struct HostTables {
     pub tables: HashMap<GroupId, Buckets>,
     /// MTU of each device.
     pub devices: HashMap<u32, u32>,
+    /// Number and group of each tunnel's device.
+    pub tunnel_devices: Vec<(u32, GroupId)>,
+    /// Length of each segment of the packet at hand, if it stands for several.
+    pub(super) segment_bytes: Cell<Option<u32>>,
     prefixes: Vec<([u8; 16], u32, GroupId)>,
     /// Flow entries in place: the index finds them, and they never move.
     flows: Vec<OnceCell<SharedFlow>>,
@@ -83,7 +83,7 @@ pub struct HostTables {
     vlans: HashMap<VlanKey, u32>,
     counters: Cell<Counters>,
     tunnel_counters: Vec<Cell<TunnelCounters>>,
-    pass_counters: [Cell<u64>; PassReason::ALL.len()],
+    pub(super) pass_counters: [Cell<u64>; PassReason::ALL.len()],
 }
 
 impl HostTables {
@@ -95,7 +95,8 @@ impl HostTables {
         for &(id, tunnel) in &world.tunnels {
             tunnels[usize::from(id)] = Some(tunnel);
             if tunnel.ifindex != u32::MAX >> 1 {
-                devices.insert(tunnel.ifindex, MTU);
+                let mtu = if id == SMALL { SMALL_MTU } else { MTU };
+                devices.insert(tunnel.ifindex, mtu);
             }
         }
         Self {
@@ -104,6 +105,8 @@ impl HostTables {
             tunnels,
             tables: world.tables.iter().cloned().collect(),
             devices,
+            tunnel_devices: world.tunnel_devices(),
+            segment_bytes: Cell::default(),
             prefixes: world.prefixes.clone(),
             flows: (0..max_flows).map(|_| OnceCell::new()).collect(),
             index: RefCell::default(),
@@ -143,6 +146,19 @@ impl HostTables {
     /// A tunnel's counters.
     pub fn tunnel_counters(&self, id: TunnelId) -> TunnelCounters {
         self.tunnel_counters[usize::from(id)].get()
+    }
+
+    /// Notes how long the segments of a merged packet are, headers and all.
+    pub(super) fn measure(&self, packet: &SlicePacket<'_>, parsed: &Parsed) {
+        const TCP: u32 = 6;
+        let l4_offset = usize::from(parsed.l4_offset);
+        let l4_bytes = match (parsed.key.protocol, packet.bytes.get(l4_offset + 12)) {
+            (TCP, Some(offset)) => usize::from(offset >> 4) * 4,
+            _ => 8,
+        };
+        let headers = u32::try_from(l4_offset - parsed.l3_offset + l4_bytes).unwrap_or(0);
+        let size = packet.gso_size_bytes;
+        self.segment_bytes.set((size > 0).then_some(headers + size));
     }
 
     /// What happened besides.
@@ -237,6 +253,7 @@ impl Tables for HostTables {
     }
 
     fn fit(&self, ifindex: u32, l3_len_bytes: u32) -> Fit {
+        let l3_len_bytes = self.segment_bytes.get().unwrap_or(l3_len_bytes);
         match self.devices.get(&ifindex) {
             None => Fit::Gone,
             Some(&mtu) if l3_len_bytes > mtu => Fit::TooBig,
@@ -263,78 +280,5 @@ impl Tables for HostTables {
 
     fn add(&self, counter: &Cell<u64>, n: u64) {
         counter.set(counter.get() + n);
-    }
-}
-
-/// What the program on the LAN device does with a frame.
-pub struct Ingress {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What the parser found, if it was a packet of a flow.
-    pub parsed: Option<Parsed>,
-    /// The frame afterwards.
-    pub bytes: Vec<u8>,
-}
-
-/// What the parser finds.
-pub fn parsed(layer: parse::Layer, bytes: &[u8]) -> Result<Parsed, PassReason> {
-    let packet = SlicePacket {
-        bytes,
-        gso_size_bytes: 0,
-    };
-    let mut parsed = Parsed::EMPTY;
-    parse(&packet, layer, &mut parsed).map(|()| parsed)
-}
-
-/// The program on the LAN device.
-pub fn ingress(tables: &HostTables, bytes: &[u8]) -> Ingress {
-    let packet = SlicePacket {
-        bytes,
-        gso_size_bytes: 0,
-    };
-    let mut parsed = parsed(parse::Layer::Ethernet, bytes);
-    if let Ok(found) = &mut parsed {
-        if has_vlan(tables, LAN_IFINDEX, found) {
-            relate(&packet, tables, Direction::ToTunnel, found);
-        } else {
-            parsed = Err(PassReason::UnknownVlan);
-        }
-    }
-    let verdict = match &parsed {
-        Ok(parsed) => match steer(&packet, tables, parsed, Place::Lan) {
-            // Without a mark the kernel is told nothing of the tunnel.
-            Verdict::TooBig(_) => Verdict::Pass(PassReason::TooBig),
-            verdict => verdict,
-        },
-        Err(reason) => Verdict::Pass(*reason),
-    };
-    let mut after = bytes.to_vec();
-    match (verdict, &parsed) {
-        (Verdict::Redirect(Exit { tunnel, .. }), Ok(parsed)) => {
-            after = forwarded(bytes, parsed);
-            count_sent(&packet, tables, parsed, tunnel);
-        }
-        (Verdict::Pass(reason), _) => {
-            let counter = &tables.pass_counters[reason as usize];
-            counter.set(counter.get() + 1);
-        }
-        (Verdict::Redirect(_), Err(_)) | (Verdict::TooBig(_), _) => {}
-    }
-    Ingress {
-        verdict,
-        parsed: parsed.ok(),
-        bytes: after,
-    }
-}
-
-/// The program on a tunnel.
-pub fn learned(tables: &HostTables, bytes: &[u8], arrived_by: TunnelId) {
-    let packet = SlicePacket {
-        bytes,
-        gso_size_bytes: 0,
-    };
-    if let Ok(mut parsed) = parsed(parse::Layer::Network, bytes) {
-        relate(&packet, tables, Direction::FromTunnel, &mut parsed);
-        learn(&packet, tables, &parsed, arrived_by);
     }
 }

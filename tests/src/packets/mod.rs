@@ -8,6 +8,7 @@
 pub mod build;
 pub mod document;
 pub mod host;
+pub mod programs;
 pub mod random;
 pub mod recipe;
 pub mod rewrite;

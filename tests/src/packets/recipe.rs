@@ -314,11 +314,14 @@ pub enum Options {
 pub enum Extension {
     /// An ordinary one.
     Usual(Usual),
-    /// Any: its number, and what follows its length byte, in all a multiple of eight bytes.
+    /// Any: what follows its length byte, in all a multiple of eight bytes.
     Raw {
         /// Protocol number.
         header: u8,
-        /// What follows the length byte.
+        /// Zeros before the bytes.
+        #[serde(default)]
+        zeros: usize,
+        /// The bytes.
         bytes: Vec<u8>,
     },
 }

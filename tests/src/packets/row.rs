@@ -214,7 +214,7 @@ impl Row {
     }
 
     /// What arrives where this is tried: first all that comes before it.
-    pub fn recipes(&self, hook: Hook) -> Vec<Recipe> {
+    fn recipes(&self, hook: Hook) -> Vec<Recipe> {
         let all = self.fate.before.iter().chain([&self.recipe]);
         all.map(|recipe| recipe.on(hook)).collect()
     }
@@ -344,4 +344,34 @@ pub struct Case<'t> {
     pub hook: Hook,
     /// What becomes of it there.
     pub outcome: Outcome,
+}
+
+impl Case<'_> {
+    /// What arrives, in order, the row itself last. More than once on the way into a tunnel: whichever
+    /// of two the kernel chose, the end must be the same.
+    pub fn runs(&self) -> Vec<Vec<Recipe>> {
+        let recipes = self.row.recipes(self.hook);
+        if self.hook != Hook::Egress || self.row.recipe.device.is_some() {
+            return vec![recipes];
+        }
+        let routed_to = |device| {
+            let mut recipes = recipes.clone();
+            for recipe in &mut recipes {
+                if recipe.hook() == Hook::Egress {
+                    recipe.device = Some(device);
+                }
+            }
+            recipes
+        };
+        vec![routed_to(0), routed_to(1)]
+    }
+
+    /// The name of the row with its kind and version, and the hook.
+    pub fn name(&self) -> String {
+        let Fate { kind, name, .. } = &self.row.fate;
+        format!(
+            "{kind}: {name} (IPv{}) on {:?}",
+            self.row.recipe.ip, self.hook
+        )
+    }
 }

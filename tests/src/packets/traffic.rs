@@ -221,6 +221,9 @@ fn recipe(random: &mut Random, hook: Hook) -> Recipe {
         payload: random.small(100),
         ..Recipe::default()
     };
+    if recipe.flags.contains('S') && random.one_in(2) {
+        recipe.tcp_options = tcp_options(random);
+    }
     if random.one_in(2) {
         for _ in 0..=random.below(3) {
             bend(random, &mut recipe);
@@ -253,7 +256,7 @@ fn remote(random: &mut Random, ip: u8) -> IpAddr {
 
 /// Makes a packet unusual in one way.
 fn bend(random: &mut Random, recipe: &mut Recipe) {
-    match random.below(22) {
+    match random.below(21) {
         0 => recipe.dst_mac = random.pick(&[DstMac::Other, DstMac::Broadcast, DstMac::Multicast]),
         1 | 2 => recipe.tags = (0..=random.below(3)).map(|_| tag(random)).collect(),
         3 => recipe.ethertype = Some(random.pick(&[0x0806, 0x0800, 0x86dd, 0x8100, 0x88a8, 46])),
@@ -275,7 +278,11 @@ fn bend(random: &mut Random, recipe: &mut Recipe) {
             let header = random.pick(&[0, 0, 43, 60, 135, 139]);
             let length = random.pick(&[6, 6, 14]);
             let bytes = random.bytes(length);
-            recipe.extensions.push(Extension::Raw { header, bytes });
+            recipe.extensions.push(Extension::Raw {
+                header,
+                zeros: 0,
+                bytes,
+            });
         }
         10..=12 => recipe.protocol = random.pick(&PROTOCOLS),
         13 => {
@@ -286,8 +293,7 @@ fn bend(random: &mut Random, recipe: &mut Recipe) {
         16 => recipe.extension_length = Some(random.byte() % 16),
         17 => recipe.padding = random.small(60),
         18 => recipe.gre_flags = random.pick(&[0x2000, 0x8000, 0xb000, 0x2001, 0x3081, 0x2002]),
-        19 => recipe.tcp_options = tcp_options(random),
-        20 => match random.below(4) {
+        19 => match random.below(4) {
             0 => recipe.checksum = Some(random.small(u16::MAX)),
             1 => recipe.tos = random.byte(),
             2 => recipe.df = false,

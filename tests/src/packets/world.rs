@@ -2,14 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    net::Ipv6Addr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
 };
 
 use steer_common::{
     abi::{
-        ABI_VERSION, Admin, BUCKETS, GroupId, Health, HookMode, KnownAddress, NO_TUNNEL, Settings,
-        Tunnel, TunnelId, VlanKey,
+        ABI_VERSION, AddressKind, Admin, BUCKETS, GroupId, Health, HookMode, KnownAddress,
+        NO_TUNNEL, Settings, Tunnel, TunnelId, VlanKey,
     },
     buckets::{self, Member},
     key::mapped,
@@ -19,12 +19,21 @@ use steer_common::{
 pub const LAN_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// Number of the LAN device, on the host only.
 pub const LAN_IFINDEX: u32 = 1;
+/// Bits of the mark, not at its end, so that a shift that is missing shows.
+pub const MARK_MASK: u32 = 0x00ff_0000;
+/// MTU of the LAN device.
+pub const LAN_MTU: u32 = 1_500;
 /// MTU of the tunnels.
 pub const MTU: u32 = 1_420;
 /// The group with two active tunnels, 0 and 1.
 pub const GROUP: GroupId = 0;
-/// Tunnels that have a device: 0 and 1 in [`GROUP`], 2 disabled, 3 draining, 4 down.
-pub const DEVICES: [&str; 5] = ["t0", "t1", "t2", "t3", "t4"];
+/// Tunnels that have a device: 0 and 1 in [`GROUP`], 2 disabled, 3 draining, 4 down, 5 with
+/// [`SMALL_MTU`].
+pub const DEVICES: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
+/// The last of them.
+pub const SMALL: TunnelId = 5;
+/// Its MTU.
+pub const SMALL_MTU: u32 = 1_280;
 
 /// Idle time-outs of the default settings.
 const SECOND: u64 = 1_000_000_000;
@@ -80,6 +89,84 @@ pub fn tunnel(ifindex: u32, admin: Admin, health: Health) -> Tunnel {
     }
 }
 
+/// The gateway's own addresses, on the LAN (`10.1.0.1`) and on tunnels 0 and 1 (`10.2.8.0`,
+/// `10.2.8.1`), and the endpoint of tunnel 0 (`10.2.9.0`); and the same over IPv6.
+fn known_addresses() -> Vec<([u8; 16], KnownAddress)> {
+    let both = |net: u8, third: u8, host: u8| {
+        let v6 = Ipv6Addr::new(0xfd00, net.into(), 0, 0, 0, 0, third.into(), host.into());
+        [mapped([10, net, third, host]), v6.octets()]
+    };
+    let known = |kind, tunnel: TunnelId| KnownAddress {
+        kind,
+        tunnel: tunnel.into(),
+    };
+    let own = AddressKind::Own;
+    [
+        (both(1, 0, 1), known(own, NO_TUNNEL)),
+        (both(2, 8, 0), known(own, 0)),
+        (both(2, 8, 1), known(own, 1)),
+        (both(2, 9, 0), known(AddressKind::Endpoint, 0)),
+    ]
+    .into_iter()
+    .flat_map(|(addrs, known)| addrs.map(|addr| (addr, known)))
+    .collect()
+}
+
+/// Where the kernel sends what comes out of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Out on the LAN by this device, to a host whose MAC address is known.
+    Lan(&'static str),
+    /// Out on the LAN, to a host that does not answer.
+    Silent,
+    /// Out by a device with this MTU that is not steer's.
+    Elsewhere(u32),
+    /// Nowhere: to the gateway itself, or to all hosts.
+    Nowhere,
+}
+
+/// The kernel's ways, as far as it has any.
+const WAYS: [(&str, u32, Way); 22] = [
+    ("10.1.0.0", 16, Way::Silent),
+    ("10.1.0.1", 32, Way::Nowhere),
+    ("10.1.0.2", 31, Way::Lan("lan0")),
+    ("10.1.0.4", 30, Way::Lan("lan0")),
+    ("10.1.255.255", 32, Way::Nowhere),
+    ("10.2.0.0", 16, Way::Elsewhere(MTU)),
+    ("10.2.8.0", 31, Way::Nowhere),
+    ("10.10.0.0", 16, Way::Silent),
+    ("10.10.0.1", 32, Way::Nowhere),
+    ("10.10.0.2", 32, Way::Lan("lan0.10")),
+    ("10.10.255.255", 32, Way::Nowhere),
+    ("172.16.0.0", 12, Way::Elsewhere(LAN_MTU)),
+    ("fd00:1::", 32, Way::Silent),
+    ("fd00:1::1", 128, Way::Nowhere),
+    ("fd00:1::2", 127, Way::Lan("lan0")),
+    ("fd00:1::4", 126, Way::Lan("lan0")),
+    ("fd00:2::", 32, Way::Elsewhere(MTU)),
+    ("fd00:2::8:0", 127, Way::Nowhere),
+    ("fd00:10::", 32, Way::Silent),
+    ("fd00:10::1", 128, Way::Nowhere),
+    ("fd00:10::2", 128, Way::Lan("lan0.10")),
+    ("fd00:172::", 32, Way::Elsewhere(LAN_MTU)),
+];
+
+/// The way to an address.
+pub fn way(addr: &[u8; 16]) -> Way {
+    let addr = u128::from_be_bytes(*addr);
+    WAYS.iter()
+        .filter_map(|&(prefix, length, way)| {
+            let (prefix, length) = match prefix.parse().ok()? {
+                IpAddr::V4(prefix) => (mapped(prefix.octets()), 96 + length),
+                IpAddr::V6(prefix) => (prefix.octets(), length),
+            };
+            let differs = addr ^ u128::from_be_bytes(prefix);
+            (differs.leading_zeros() >= length).then_some((length, way))
+        })
+        .max_by_key(|(length, _)| *length)
+        .map_or(Way::Nowhere, |(_, way)| way)
+}
+
 impl World {
     /// The world of the packet table, over devices with these numbers.
     ///
@@ -90,14 +177,15 @@ impl World {
     /// | `10.4.0.0/16` | 2 | 2, disabled |
     /// | `10.5.0.0/16` | 3 | 3, draining |
     /// | `10.6.0.0/16` | 4 | 4, down |
-    /// | `10.7.0.0/16` | 5 | 5, whose device is gone |
+    /// | `10.7.0.0/16` | 5 | 6, whose device is gone |
+    /// | `10.8.0.0/16`, `fd00:8::/32` | 6 | 5, with a smaller MTU |
     pub fn new(devices: [u32; DEVICES.len()]) -> Self {
         let v4 = |second: u8, group| (mapped([10, second, 0, 0]), 96 + 16, group);
         let v6 = |second: u16, group| {
             let addr = Ipv6Addr::new(0xfd00, second, 0, 0, 0, 0, 0, 0);
             (addr.octets(), 32, group)
         };
-        let [t0, t1, t2, t3, t4] = devices;
+        let [t0, t1, t2, t3, t4, t5] = devices;
         // Device numbers are given out in ascending order: nothing has this one.
         let gone = u32::MAX >> 1;
         Self {
@@ -112,10 +200,10 @@ impl World {
                 netns: 0,
                 hook: HookMode::Ingress,
                 mss_clamp: 0,
-                mark_mask: 0,
+                mark_mask: MARK_MASK,
                 reserved: 0,
             },
-            addresses: Vec::new(),
+            addresses: known_addresses(),
             prefixes: vec![
                 v4(2, 0),
                 v6(2, 0),
@@ -125,6 +213,8 @@ impl World {
                 v4(5, 3),
                 v4(6, 4),
                 v4(7, 5),
+                v4(8, 6),
+                v6(8, 6),
             ],
             tunnels: vec![
                 (0, tunnel(t0, Admin::Active, Health::Up)),
@@ -132,40 +222,56 @@ impl World {
                 (2, tunnel(t2, Admin::Disabled, Health::Up)),
                 (3, tunnel(t3, Admin::Drain, Health::Up)),
                 (4, tunnel(t4, Admin::Active, Health::Down)),
-                (5, tunnel(gone, Admin::Active, Health::Up)),
+                (5, tunnel(t5, Admin::Active, Health::Up)),
+                (6, tunnel(gone, Admin::Active, Health::Up)),
             ],
             tables: vec![
                 (0, table(&[(0, 1), (1, 1)])),
                 (2, table(&[(2, 1)])),
                 (3, table(&[(3, 1)])),
                 (4, table(&[(4, 1)])),
-                (5, table(&[(5, 1)])),
+                (5, table(&[(6, 1)])),
+                (6, table(&[(5, 1)])),
             ],
         }
     }
 
-    /// The VLANs on a LAN device with this number: tag 10 and service tag 20, each with both inside.
-    pub fn vlans(&self, lan: u32) -> Vec<(VlanKey, u32)> {
-        const TAGS: [(u16, u16); 2] = [(0x8100, 10), (0x88a8, 20)];
-        // Numbers that no device has.
-        let above =
-            |below: u32, (protocol, _): (u16, u16)| below << 16 | u32::from(protocol) | 1 << 31;
-        let mut found = Vec::new();
-        for outer in TAGS {
-            let vlan = above(lan, outer);
-            let mut add = |ifindex, (protocol, id): (u16, u16), to| {
-                let key = VlanKey {
-                    ifindex,
-                    protocol,
-                    id,
+    /// Number and group of each tunnel's device.
+    pub fn tunnel_devices(&self) -> Vec<(u32, GroupId)> {
+        self.tunnels
+            .iter()
+            .map(|&(id, tunnel)| {
+                let group = match id {
+                    0 | 1 => GROUP,
+                    SMALL => 6,
+                    6 => 5,
+                    other => other,
                 };
-                found.push((key, to));
+                (tunnel.ifindex, group)
+            })
+            .collect()
+    }
+
+    /// The VLANs on a LAN device with this number, and theirs: 10, in it 10; service VLAN 20, in it 10
+    /// and 30. The numbers of the VLAN devices are none that a device has.
+    pub fn vlans(&self, lan: u32) -> [(VlanKey, u32); 5] {
+        const C: u16 = 0x8100;
+        const S: u16 = 0x88a8;
+        let (c10, s20, above) = (1 << 30, 1 << 30 | 1, 1 << 30 | 2);
+        [
+            (lan, C, 10, c10),
+            (lan, S, 20, s20),
+            (c10, C, 10, above),
+            (s20, C, 10, above),
+            (s20, C, 30, above),
+        ]
+        .map(|(ifindex, protocol, id, to)| {
+            let key = VlanKey {
+                ifindex,
+                protocol,
+                id,
             };
-            add(lan, outer, vlan);
-            for inner in TAGS {
-                add(vlan, inner, above(vlan, inner));
-            }
-        }
-        found
+            (key, to)
+        })
     }
 }

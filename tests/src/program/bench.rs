@@ -78,7 +78,7 @@ fn new_flow(number: u32) -> Result<Vec<u8>> {
 pub fn run(rounds: usize, only: Option<&str>) -> Result<Vec<Line>> {
     let devices = netns::enter()?;
     let world = World::new(devices.tunnels);
-    let kernel = Kernel::load(&world, devices.lan, 1 << 20)?;
+    let kernel = Kernel::load(&world, &devices, 1 << 20)?;
     let mut cases = cases(&devices)?;
     if let Some(only) = only {
         cases.retain(|case| case.name == BARE || case.name.contains(only));

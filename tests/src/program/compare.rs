@@ -4,19 +4,17 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use nix::time::{ClockId, clock_gettime};
-use steer_common::{
-    abi::{FlowEntry, FlowKey, GroupId, Tunnel, TunnelId},
-    decide::Verdict,
-    parse,
-};
+use steer_common::abi::{FlowEntry, FlowKey, GroupId, Settings, Tunnel, TunnelId};
 
 use super::{
     kernel::Kernel,
     netns::{self, Devices},
 };
 use crate::packets::{
-    host::{self, HostTables},
-    recipe::Layer,
+    build::Arrival,
+    host::HostTables,
+    programs::{Seen, arrive},
+    recipe::{Hook, Layer},
     world::{Buckets, World},
 };
 
@@ -24,10 +22,12 @@ use crate::packets::{
 ///
 /// The kernel refuses to run what is shorter than a MAC header and one byte, or than the IP header
 /// that bytes 12 and 13 announce (`bpf_prog_test_run_skb` in `net/bpf/test_run.c`). A frame of the
-/// second kind gets a VLAN tag, which hides the announcement.
-pub fn runnable(layer: Layer, bytes: &[u8]) -> Option<Vec<u8>> {
+/// second kind gets a VLAN tag, which hides the announcement. And it does not make merged packets
+/// whose segments could be measured.
+pub fn runnable(mut arrival: Arrival) -> Option<Arrival> {
     const MAC_BYTES: usize = 14;
-    if bytes.len() <= MAC_BYTES {
+    let bytes = &arrival.bytes;
+    if bytes.len() <= MAC_BYTES || arrival.gso_size > 0 {
         return None;
     }
     let least = match bytes[12..14] {
@@ -35,14 +35,13 @@ pub fn runnable(layer: Layer, bytes: &[u8]) -> Option<Vec<u8>> {
         [0x86, 0xdd] => MAC_BYTES + 40,
         _ => 0,
     };
-    let mut packet = bytes.to_vec();
     if bytes.len() < least {
-        if layer == Layer::Network {
+        if arrival.hook.layer() == Layer::Network {
             return None;
         }
-        packet.splice(12..12, [0x81, 0x00, 0, 10]);
+        arrival.bytes.splice(12..12, [0x81, 0x00, 0, 10]);
     }
-    Some(packet)
+    Some(arrival)
 }
 
 /// One world, twice.
@@ -53,6 +52,9 @@ pub struct Pair {
     pub host: HostTables,
     /// The world in the kernel.
     pub kernel: Kernel,
+    max_flows: u32,
+    /// How far the host's clock is ahead.
+    ahead_ns: u64,
 }
 
 impl Pair {
@@ -63,55 +65,59 @@ impl Pair {
         Ok(Self {
             devices,
             host: HostTables::new(&world, max_flows as usize),
-            kernel: Kernel::load(&world, devices.lan, max_flows)?,
+            kernel: Kernel::load(&world, &devices, max_flows)?,
+            max_flows,
+            ahead_ns: 0,
         })
+    }
+
+    /// Makes both worlds new, with these settings changed.
+    pub fn restart(&mut self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        let mut world = World::new(self.devices.tunnels);
+        change(&mut world.settings);
+        self.host = HostTables::new(&world, self.max_flows as usize);
+        self.ahead_ns = 0;
+        self.kernel.forget()?;
+        self.kernel.set_settings(&world.settings)
+    }
+
+    /// Lets time pass in both; whether that was possible.
+    pub fn wait(&mut self, secs: u64) -> Result<bool> {
+        let ns = secs * 1_000_000_000;
+        self.ahead_ns += ns;
+        self.kernel.age(ns)
     }
 
     /// Sends a packet through both and compares everything that it can have changed.
-    ///
-    /// A packet from a tunnel comes out of `device`, given by its tunnel.
-    pub fn send(&mut self, layer: Layer, bytes: &[u8], device: TunnelId) -> Result<()> {
-        self.try_send(layer, bytes, device).with_context(|| {
-            let parsed = match layer {
-                Layer::Ethernet => host::parsed(parse::Layer::Ethernet, bytes),
-                Layer::Network => host::parsed(parse::Layer::Network, bytes),
-            };
-            format!("{layer:?} packet {}\nparsed: {parsed:?}", hex(bytes))
+    pub fn send(&mut self, arrival: &Arrival) -> Result<()> {
+        self.try_send(arrival).with_context(|| {
+            let Arrival { hook, device, .. } = arrival;
+            let bytes = hex(&arrival.bytes);
+            format!("packet on {hook:?}, tunnel {device}: {bytes}")
         })
     }
 
-    fn try_send(&mut self, layer: Layer, bytes: &[u8], device: TunnelId) -> Result<()> {
-        self.host.now_ns = now_ns()?;
-        let key = match layer {
-            Layer::Ethernet => {
-                let ran = self.kernel.ingress(&self.devices, bytes)?;
-                let host = host::ingress(&self.host, bytes);
-                let redirected = matches!(host.verdict, Verdict::Redirect(_));
-                ensure!(
-                    ran.redirected == redirected,
-                    "the kernel {}, the host says {:?}",
-                    if ran.redirected {
-                        "redirected"
-                    } else {
-                        "passed"
-                    },
-                    host.verdict
-                );
-                same("bytes", &hex(&ran.bytes), &hex(&host.bytes))?;
-                host.parsed.map(|parsed| parsed.key)
-            }
-            Layer::Network => {
-                let ifindex = self.devices.tunnels[usize::from(device)];
-                let ran = self.kernel.learn(ifindex, bytes)?;
-                ensure!(!ran.redirected, "a packet from a tunnel was redirected");
-                same("bytes", &hex(&ran.bytes), &hex(bytes))?;
-                host::learned(&self.host, bytes, device);
-                host::parsed(parse::Layer::Network, bytes)
-                    .ok()
-                    .map(|parsed| parsed.key)
+    fn try_send(&mut self, arrival: &Arrival) -> Result<()> {
+        self.host.now_ns = now_ns()? + self.ahead_ns;
+        let kernel = self.kernel.arrive(&self.devices, arrival)?;
+        let host = arrive(&self.host, arrival);
+        let redirected = match (arrival.hook, host.seen) {
+            (Hook::Mark | Hook::MarkL3, _) | (_, Seen::Passed(_) | Seen::Left) => false,
+            (Hook::Egress, Seen::Sent(exit)) => exit.ifindex != self.devices.of(arrival),
+            (_, Seen::Sent(_) | Seen::Forwarded(_)) => true,
+        };
+        let did = |redirected| {
+            if redirected {
+                "redirected"
+            } else {
+                "let go on"
             }
         };
-        self.compare(key.as_ref())
+        same("what was done", &did(kernel.redirected), &did(redirected))
+            .with_context(|| format!("on the host: {:?}", host.seen))?;
+        same("bytes", &hex(&kernel.bytes), &hex(&host.bytes))?;
+        same("marks", &kernel.mark, &host.mark)?;
+        self.compare(host.parsed.ok().map(|parsed| parsed.key).as_ref())
     }
 
     /// Compares the counters and a flow's entry.
@@ -121,7 +127,12 @@ impl Pair {
             &self.kernel.pass_counters()?,
             &self.host.pass_counters(),
         )?;
-        for id in 0..6 {
+        same(
+            "other counters",
+            &self.kernel.counters()?,
+            &self.host.counters(),
+        )?;
+        for id in 0..7 {
             same(
                 &format!("counters of tunnel {id}"),
                 &self.kernel.tunnel_counters(id)?,
@@ -140,7 +151,9 @@ impl Pair {
             })
         };
         same("entry", &timeless(kernel), &timeless(host))?;
-        if let (Some(kernel), Some(host)) = (kernel, host) {
+        if self.ahead_ns == 0
+            && let (Some(kernel), Some(host)) = (kernel, host)
+        {
             // The clocks are read a moment apart, and the coarse one lags by a tick.
             const MOMENT_NS: u64 = 2_000_000_000;
             for (name, kernel, host) in [
@@ -169,10 +182,15 @@ impl Pair {
         Ok(())
     }
 
+    /// Changes the settings in both.
+    pub fn set_settings(&mut self, change: impl FnOnce(&mut Settings)) -> Result<()> {
+        change(&mut self.host.settings);
+        self.kernel.set_settings(&self.host.settings)
+    }
+
     /// Tells both that membership changed.
     pub fn bump_epoch(&mut self) -> Result<()> {
-        self.host.settings.epoch += 1;
-        self.kernel.set_settings(&self.host.settings)
+        self.set_settings(|settings| settings.epoch += 1)
     }
 }
 

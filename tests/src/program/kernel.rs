@@ -1,23 +1,30 @@
 //! The loaded program, its maps, and one packet at a time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, io::ErrorKind, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader, TestRunOptions,
     maps::{Array, HashMap, LpmTrie, Map, MapData, PerCpuArray, lpm_trie::Key},
-    programs::{ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, tc},
+    programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, tc},
     util::KernelVersion,
 };
 use bytemuck::{CheckedBitPattern, NoUninit, Pod};
 use steer_common::abi::{
-    BUCKETS, FlowEntry, FlowKey, GroupId, Hook, HookKey, PassReason, Prefix, Settings, Tunnel,
-    TunnelCounters, TunnelId, TunnelRef, maps, programs,
+    self, BUCKETS, Counters, FlowEntry, FlowKey, GroupId, HookKey, LanDevice, LinkLayer,
+    PassReason, Prefix, Settings, Tunnel, TunnelCounters, TunnelId, TunnelRef, maps, programs,
 };
 use steer_user::datapath::object::OBJECT;
 
-use super::{netns::Devices, skb::context};
-use crate::packets::world::{Buckets, World};
+use super::{
+    netns::Devices,
+    skb::{context, mark},
+};
+use crate::packets::{
+    build::Arrival,
+    recipe::Hook,
+    world::{Buckets, World},
+};
 
 /// What a program answers to let a packet go on.
 const NEXT: u32 = u32::MAX;
@@ -38,6 +45,8 @@ pub struct Ran {
     pub redirected: bool,
     /// The packet afterwards.
     pub bytes: Vec<u8>,
+    /// The mark that it has afterwards; it came without.
+    pub mark: u32,
     /// Time of one run.
     pub duration: Duration,
 }
@@ -48,8 +57,8 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the object, with room for as many flows, and fills its maps for a LAN device.
-    pub fn load(world: &World, lan: u32, max_flows: u32) -> Result<Self> {
+    /// Loads the object, with room for as many flows, and fills its maps for these devices.
+    pub fn load(world: &World, devices: &Devices, max_flows: u32) -> Result<Self> {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(maps::FLOWS, max_flows)
             .load(OBJECT)
@@ -63,14 +72,14 @@ impl Kernel {
                 .program_mut(name)
                 .with_context(|| format!("no program {name}"))?;
             let program: &mut SchedClassifier = program.try_into()?;
-            program.load().with_context(|| format!("program {name}"))?;
+            load(program).with_context(|| format!("program {name}"))?;
         }
         let mut kernel = Self { ebpf };
-        kernel.fill(world, lan)?;
+        kernel.fill(world, devices)?;
         Ok(kernel)
     }
 
-    fn fill(&mut self, world: &World, lan: u32) -> Result<()> {
+    fn fill(&mut self, world: &World, devices: &Devices) -> Result<()> {
         self.set_settings(&world.settings)?;
         for (addr, length, group) in &world.prefixes {
             let value = Prefix {
@@ -80,11 +89,11 @@ impl Kernel {
                 LpmTrie::<_, [u8; 16], [u8; 4]>::try_from(self.map_mut(maps::PREFIXES)?)?;
             prefixes.insert(&Key::new(*length, *addr), raw(&value), 0)?;
         }
-        for &(id, tunnel) in &world.tunnels {
+        for (&(id, tunnel), (_, group)) in world.tunnels.iter().zip(world.tunnel_devices()) {
             self.set_tunnel(id, tunnel)?;
             let value = TunnelRef {
                 tunnel: id.into(),
-                group: 0,
+                group: group.into(),
             };
             let mut devices =
                 HashMap::<_, u32, [u8; 8]>::try_from(self.map_mut(maps::TUNNEL_DEVICES)?)?;
@@ -95,7 +104,17 @@ impl Kernel {
                 HashMap::<_, [u8; 16], [u8; 8]>::try_from(self.map_mut(maps::ADDRESSES)?)?;
             map.insert(addr, raw::<_, 8>(known), 0)?;
         }
-        for (key, ifindex) in world.vlans(lan) {
+        for ifindex in [devices.lan, devices.vlan] {
+            const BYTES: usize = size_of::<LanDevice>();
+            let device = LanDevice {
+                link_layer: LinkLayer::Ethernet,
+                hook_ifindex: devices.lan,
+            };
+            let mut map =
+                HashMap::<_, u32, [u8; BYTES]>::try_from(self.map_mut(maps::LAN_DEVICES)?)?;
+            map.insert(ifindex, raw::<_, BYTES>(&device), 0)?;
+        }
+        for (key, ifindex) in world.vlans(devices.lan) {
             let mut map = HashMap::<_, [u8; 8], u32>::try_from(self.map_mut(maps::VLANS)?)?;
             map.insert(raw::<_, 8>(&key), ifindex, 0)?;
         }
@@ -105,13 +124,13 @@ impl Kernel {
         Ok(())
     }
 
-    fn map(&self, name: &str) -> Result<&Map> {
+    pub(super) fn map(&self, name: &str) -> Result<&Map> {
         self.ebpf
             .map(name)
             .ok_or_else(|| anyhow!("no map {name} in the object"))
     }
 
-    fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+    pub(super) fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
         self.ebpf
             .map_mut(name)
             .ok_or_else(|| anyhow!("no map {name} in the object"))
@@ -154,20 +173,10 @@ impl Kernel {
     }
 
     /// Writes a hook's entry.
-    pub fn set_hook(&mut self, key: &HookKey, hook: &Hook) -> Result<()> {
-        const BYTES: usize = size_of::<Hook>();
+    pub fn set_hook(&mut self, key: &HookKey, hook: &abi::Hook) -> Result<()> {
+        const BYTES: usize = size_of::<abi::Hook>();
         let mut map = HashMap::<_, [u8; 8], [u8; BYTES]>::try_from(self.map_mut(maps::HOOKS)?)?;
         Ok(map.insert(raw::<_, 8>(key), raw::<_, BYTES>(hook), 0)?)
-    }
-
-    /// Deletes every flow's entry.
-    pub fn delete_flows(&mut self) -> Result<()> {
-        let mut map = HashMap::<_, RawKey, RawEntry>::try_from(self.map_mut(maps::FLOWS)?)?;
-        let keys: Vec<RawKey> = map.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            map.remove(&key)?;
-        }
-        Ok(())
     }
 
     /// How many flows are entered.
@@ -183,29 +192,32 @@ impl Kernel {
 
     /// Packets passed by reason, of all CPUs.
     pub fn pass_counters(&self) -> Result<[u64; PassReason::ALL.len()]> {
-        let map = PerCpuArray::<_, [u64; PassReason::ALL.len()]>::try_from(
-            self.map(maps::PASS_COUNTERS)?,
-        )?;
-        let mut sum = [0; PassReason::ALL.len()];
-        for of_cpu in map.get(&0, 0)?.iter() {
-            for (sum, count) in sum.iter_mut().zip(of_cpu) {
-                *sum += count;
-            }
-        }
-        Ok(sum)
+        self.sum(maps::PASS_COUNTERS, 0)
+    }
+
+    /// What happened besides, on all CPUs.
+    pub fn counters(&self) -> Result<Counters> {
+        const WORDS: usize = size_of::<Counters>() / 8;
+        Ok(bytemuck::must_cast(self.sum::<WORDS>(maps::COUNTERS, 0)?))
     }
 
     /// A tunnel's counters, of all CPUs.
     pub fn tunnel_counters(&self, id: TunnelId) -> Result<TunnelCounters> {
         const WORDS: usize = size_of::<TunnelCounters>() / 8;
-        let map = PerCpuArray::<_, [u64; WORDS]>::try_from(self.map(maps::TUNNEL_COUNTERS)?)?;
+        let sum = self.sum::<WORDS>(maps::TUNNEL_COUNTERS, id.into())?;
+        Ok(bytemuck::must_cast(sum))
+    }
+
+    /// An element of counters, of all CPUs.
+    fn sum<const WORDS: usize>(&self, name: &str, at: u32) -> Result<[u64; WORDS]> {
+        let map = PerCpuArray::<_, [u64; WORDS]>::try_from(self.map(name)?)?;
         let mut sum = [0; WORDS];
-        for of_cpu in map.get(&id.into(), 0)?.iter() {
+        for of_cpu in map.get(&at, 0)?.iter() {
             for (sum, count) in sum.iter_mut().zip(of_cpu) {
                 *sum += count;
             }
         }
-        Ok(bytemuck::must_cast(sum))
+        Ok(sum)
     }
 
     /// A program.
@@ -244,14 +256,23 @@ impl Kernel {
             .collect()
     }
 
+    /// Lets a packet arrive.
+    pub fn arrive(&self, devices: &Devices, arrival: &Arrival) -> Result<Ran> {
+        let program = match arrival.hook {
+            Hook::Lan => programs::INGRESS,
+            Hook::LanL3 => programs::INGRESS_L3,
+            Hook::Mark => programs::MARK,
+            Hook::MarkL3 => programs::MARK_L3,
+            Hook::Egress => programs::EGRESS,
+            Hook::Tunnel => programs::LEARN,
+            Hook::Return => programs::RETURN,
+        };
+        self.run(program, &arrival.bytes, devices.of(arrival), 1)
+    }
+
     /// Sends a frame through the program on the LAN device.
     pub fn ingress(&self, devices: &Devices, frame: &[u8]) -> Result<Ran> {
         self.run(programs::INGRESS, frame, devices.lan, 1)
-    }
-
-    /// Sends a packet through the program on a tunnel's device.
-    pub fn learn(&self, device: u32, packet: &[u8]) -> Result<Ran> {
-        self.run(programs::LEARN, packet, device, 1)
     }
 
     /// Runs a program on a packet, again and again on what it left of it.
@@ -270,12 +291,14 @@ impl Kernel {
     ) -> Result<Ran> {
         let context = context(device, gso_size, u32::from(gso_size > 0) * 2);
         let mut bytes = vec![0; OUTPUT_BYTES];
+        let mut after = context;
         let result = self
             .program(program)?
             .test_run(TestRunOptions {
                 data_in: Some(packet),
                 data_out: Some(&mut bytes),
                 ctx_in: Some(&context),
+                ctx_out: Some(&mut after),
                 repeat,
                 ..TestRunOptions::default()
             })
@@ -289,9 +312,24 @@ impl Kernel {
         Ok(Ran {
             redirected,
             bytes,
+            mark: mark(&after),
             duration: result.duration,
         })
     }
+}
+
+/// Loads a program. A signal ends the verifier's work in the middle (`do_check` in
+/// `kernel/bpf/verifier.c`), so that is tried again, as often as libbpf does.
+fn load(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+    const TRIES: usize = 5;
+    for _ in 1..TRIES {
+        match program.load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == ErrorKind::WouldBlock => {}
+            other => return other,
+        }
+    }
+    program.load()
 }
 
 /// The map behind the type.

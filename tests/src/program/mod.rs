@@ -6,5 +6,6 @@ pub mod bpftool;
 pub mod compare;
 pub mod kernel;
 pub mod netns;
+mod past;
 pub mod skb;
 pub mod wire;

@@ -2,6 +2,7 @@
 
 /// Bytes of the structure.
 const SKB_BYTES: usize = 192;
+const MARK: usize = 8;
 const IFINDEX: usize = 40;
 const GSO_SEGS: usize = 164;
 const GSO_SIZE: usize = 176;
@@ -17,4 +18,11 @@ pub fn context(ifindex: u32, gso_size: u32, gso_segs: u32) -> [u8; SKB_BYTES] {
         context[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
     }
     context
+}
+
+/// The mark of a packet.
+pub fn mark(context: &[u8; SKB_BYTES]) -> u32 {
+    let mut bytes = [0; 4];
+    bytes.copy_from_slice(&context[MARK..MARK + 4]);
+    u32::from_ne_bytes(bytes)
 }

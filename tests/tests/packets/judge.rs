@@ -3,74 +3,29 @@
 use std::net::IpAddr;
 
 use steer_common::{
-    abi::{FlowEntry, Origin, PassReason, TunnelCounters, TunnelId},
-    decide::Verdict,
+    abi::{Counters, FlowEntry, Origin, PassReason, TunnelCounters, TunnelId},
     key::mapped,
-    parse::{self, Parsed, Version},
+    parse::{Parsed, Version},
 };
 use steer_tests::packets::{
     build::{self, Arrival},
-    host::{self, HostTables},
-    recipe::{Hook, Layer, Recipe},
+    host::HostTables,
+    programs::{Ran, Seen, arrive},
+    recipe::{Hook, Recipe},
     row::{AsBefore, Case, Exit, Fate, Key, Outcome},
-    world::{LAN_MAC, World},
+    world::{LAN_MAC, SMALL, World},
 };
 
 /// Numbers of the devices, which only the kernel has.
-const DEVICES: [u32; 5] = [11, 12, 13, 14, 15];
+const DEVICES: [u32; 6] = [11, 12, 13, 14, 15, 16];
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// What became of a packet.
-#[derive(Debug, PartialEq, Eq)]
-enum Seen {
-    /// It goes by this tunnel.
-    Sent(TunnelId),
-    /// The kernel gets it, counted.
-    Passed(PassReason),
-    /// The kernel gets it.
-    Left,
-}
-
-struct Ran {
-    seen: Seen,
-    parsed: Result<Parsed, PassReason>,
-    bytes: Vec<u8>,
-}
-
-/// Lets a packet arrive.
-fn run(tables: &HostTables, arrival: &Arrival) -> Result<Ran, String> {
-    let bytes = &arrival.bytes;
-    let (seen, after) = match arrival.hook {
-        Hook::Lan => {
-            let outcome = host::ingress(tables, bytes);
-            let seen = match outcome.verdict {
-                Verdict::Redirect(exit) => Seen::Sent(exit.tunnel),
-                Verdict::Pass(reason) => Seen::Passed(reason),
-            };
-            (seen, outcome.bytes)
-        }
-        Hook::Tunnel => {
-            host::learned(tables, bytes, arrival.device);
-            (Seen::Left, bytes.clone())
-        }
-        other => return Err(format!("nothing on the host does {other:?}")),
-    };
-    let layer = match arrival.hook.layer() {
-        Layer::Ethernet => parse::Layer::Ethernet,
-        Layer::Network => parse::Layer::Network,
-    };
-    Ok(Ran {
-        seen,
-        parsed: host::parsed(layer, bytes),
-        bytes: after,
-    })
-}
 
 /// What a packet can change besides itself.
 struct State {
     flows: usize,
     passed: [u64; PassReason::ALL.len()],
     tunnels: Vec<TunnelCounters>,
+    others: Counters,
 }
 
 impl State {
@@ -78,37 +33,34 @@ impl State {
         Self {
             flows: tables.flow_count(),
             passed: tables.pass_counters(),
-            tunnels: (0..6).map(|id| tables.tunnel_counters(id)).collect(),
+            tunnels: (0..7).map(|id| tables.tunnel_counters(id)).collect(),
+            others: tables.counters(),
         }
     }
 }
 
-/// Judges a row at a hook; on the way into a tunnel, whichever of two the kernel chose.
+/// Judges a row at a hook.
 pub(crate) fn check(case: &Case<'_>) -> Result<(), String> {
-    let recipes = case.row.recipes(case.hook);
-    if case.hook != Hook::Egress || case.row.recipe.device.is_some() {
-        return check_recipes(case, &recipes).map(drop);
+    let mut exits = Vec::new();
+    for recipes in case.runs() {
+        exits.push(check_run(case, &recipes)?);
     }
-    let [first, second] = [0, 1].map(|device| {
-        let mut recipes = recipes.clone();
-        for recipe in &mut recipes {
-            if recipe.hook() == Hook::Egress {
-                recipe.device = Some(device);
-            }
-        }
-        check_recipes(case, &recipes).map_err(|error| format!("routed to {device}: {error}"))
-    });
-    expect_eq("the tunnel, if the kernel chose another", &second?, &first?)
+    expect_eq(
+        "the tunnels, if the kernel chose another",
+        &exits.last(),
+        &exits.first(),
+    )
 }
 
 /// The tunnel that the packet took.
-fn check_recipes(case: &Case<'_>, recipes: &[Recipe]) -> Result<Option<TunnelId>, String> {
+fn check_run(case: &Case<'_>, recipes: &[Recipe]) -> Result<Option<TunnelId>, String> {
     let fate = &case.row.fate;
     let mut tables = HostTables::new(&World::new(DEVICES), 8);
+    tables.settings.mss_clamp = fate.mss_clamp;
     let (last, earlier) = recipes.split_last().ok_or("no packet")?;
     let mut before = None;
     for recipe in earlier {
-        let ran = run(&tables, &build::arrival(recipe))?;
+        let ran = arrive(&tables, &build::arrival(recipe));
         let parsed = ran
             .parsed
             .map_err(|reason| format!("before: {}", reason.name()))?;
@@ -118,11 +70,12 @@ fn check_recipes(case: &Case<'_>, recipes: &[Recipe]) -> Result<Option<TunnelId>
     tables.now_ns += fate.wait_secs * SECOND_NS;
     let state = State::of(&tables);
     let arrival = build::arrival(last);
-    let ran = run(&tables, &arrival)?;
+    let ran = arrive(&tables, &arrival);
     let now = State::of(&tables);
 
     check_counters(case, &arrival, &ran, &state, &now)?;
     check_bytes(case, &arrival, last, &ran)?;
+    check_mark(case.hook, &ran)?;
     if case.outcome == Outcome::Ignore
         || (matches!(case.outcome, Outcome::Pass(_)) && case.hook.is_out())
     {
@@ -137,8 +90,8 @@ fn check_recipes(case: &Case<'_>, recipes: &[Recipe]) -> Result<Option<TunnelId>
     if fate.exit == Some(Exit::Named(AsBefore::AsBefore)) {
         expect_eq("flows", &now.flows, &state.flows)?;
     }
-    if let Seen::Sent(tunnel) = ran.seen {
-        expect_eq("tunnel", &entry.tunnel, &tunnel.into())?;
+    if let Seen::Sent(exit) = ran.seen {
+        expect_eq("tunnel", &entry.tunnel, &exit.tunnel.into())?;
     }
     Ok(u8::try_from(entry.tunnel).ok())
 }
@@ -150,17 +103,26 @@ fn check_counters(
     before: &State,
     now: &State,
 ) -> Result<(), String> {
+    let segments = u64::from(arrival.segments);
     let mut passed = before.passed;
     match (&case.outcome, &ran.seen) {
-        (Outcome::Steer, Seen::Sent(tunnel)) => {
-            let at = usize::from(*tunnel);
+        (Outcome::Steer, Seen::Sent(exit)) => {
+            let at = usize::from(exit.tunnel);
             let (before, now) = (before.tunnels[at], now.tunnels[at]);
-            expect_eq("tx_packets", &now.tx_packets, &(before.tx_packets + 1))?;
+            expect_eq(
+                "tx_packets",
+                &now.tx_packets,
+                &(before.tx_packets + segments),
+            )?;
         }
-        (Outcome::Learn, Seen::Left) => {
+        (Outcome::Learn, Seen::Left) | (Outcome::Forward, Seen::Forwarded(_)) => {
             let at = usize::from(arrival.device);
             let (before, now) = (before.tunnels[at], now.tunnels[at]);
-            expect_eq("rx_packets", &now.rx_packets, &(before.rx_packets + 1))?;
+            expect_eq(
+                "rx_packets",
+                &now.rx_packets,
+                &(before.rx_packets + segments),
+            )?;
         }
         (Outcome::Ignore, Seen::Left) => expect_eq("counters", &now.tunnels, &before.tunnels)?,
         (Outcome::Pass(expected), Seen::Passed(reason)) if reason.name() == expected => {
@@ -168,7 +130,33 @@ fn check_counters(
         }
         (expected, seen) => return Err(format!("{seen:?}, expected {expected:?}")),
     }
-    expect_eq("pass counters", &now.passed, &passed)
+    expect_eq("pass counters", &now.passed, &passed)?;
+    let unmatched = |counters: &Counters| counters.unmatched_fragments + counters.unmatched_errors;
+    let fate = &case.row.fate;
+    let others = Counters {
+        clamped_mss: before.others.clamped_mss + u64::from(fate.tcp_options_after.is_some()),
+        returned: before.others.returned + u64::from(case.outcome == Outcome::Forward),
+        ..now.others
+    };
+    expect_eq("other counters", &now.others, &others)?;
+    let expected = unmatched(&before.others) + u64::from(fate.unmatched);
+    expect_eq("unmatched", &unmatched(&now.others), &expected)
+}
+
+/// In mark mode the mark is that of the tunnel; of a packet that is too big for a tunnel it is in any
+/// mode, and of all others there is none.
+fn check_mark(hook: Hook, ran: &Ran) -> Result<(), String> {
+    let mark = |tunnel: TunnelId| (u32::from(tunnel) + 1) << 16;
+    match (hook, ran.seen) {
+        (Hook::Mark | Hook::MarkL3, Seen::Sent(exit)) => {
+            expect_eq("mark", &ran.mark, &mark(exit.tunnel))
+        }
+        (hook, Seen::Passed(PassReason::TooBig)) if hook.is_out() => {
+            let is_right = [0, 1, SMALL].map(mark).contains(&ran.mark);
+            expect_eq("a mark of a tunnel", &is_right, &true)
+        }
+        _ => expect_eq("mark", &ran.mark, &0),
+    }
 }
 
 /// The packet afterwards is the one before, or what a router makes of it; with an MSS that goes
