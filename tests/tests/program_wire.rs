@@ -6,22 +6,24 @@ use std::time::Duration;
 use steer_common::abi::{PassReason, programs};
 use steer_tests::{
     packets::{
-        build,
+        build::{self, HOST_MAC},
         programs::{Seen, arrive},
         recipe::{Hook, Recipe},
         row::PacketTable,
-        world::DEVICES,
+        world::{DEVICES, LAN_MAC},
     },
     program::{
         compare::{Pair, hex},
         netns,
-        wire::Wire,
+        wire::{LANS, Wire},
     },
 };
 
 /// Time for a packet on its way, and for one that should not come.
 const PATIENCE: Duration = Duration::from_secs(2);
 const IMPATIENCE: Duration = Duration::from_millis(2);
+
+const MAC_BYTES: usize = 14;
 
 /// Why a test cannot run here is printed, and counts as skipped.
 macro_rules! needs_root {
@@ -40,6 +42,57 @@ fn start() -> (Pair, Wire) {
         .attach(programs::INGRESS, "lan0")
         .expect("attached");
     (pair, wire)
+}
+
+#[test]
+fn every_row_from_a_tunnel_to_the_lan() {
+    needs_root!("every_row_from_a_tunnel_to_the_lan");
+    let mut pair = Pair::new(1_024).expect("the world");
+    let mut wire = Wire::open().expect("the devices");
+    for device in ["t0", "t1"] {
+        pair.kernel
+            .attach(programs::RETURN, device)
+            .expect("attached");
+    }
+    let mut failures = Vec::new();
+    let mut forwarded = 0;
+    for case in PacketTable::read().expect("the packet table").cases() {
+        let recipe = case.row.recipe.on(case.hook);
+        let arrival = build::arrival(&recipe);
+        if case.hook != Hook::Return || arrival.gso_size > 0 || arrival.bytes.is_empty() {
+            continue;
+        }
+        let host = arrive(&pair.host, &arrival);
+        // A device takes nothing that is neither IPv4 nor IPv6.
+        let sent = wire.send_back(arrival.device.into(), &arrival.bytes);
+        let Seen::Forwarded(device) = host.seen else {
+            // The kernel may forward it.
+            wire.delivered(IMPATIENCE).expect("the LAN");
+            continue;
+        };
+        sent.expect("sent");
+        forwarded += 1;
+        let packet = &host.bytes[MAC_BYTES..];
+        let kind: [u8; 2] = if recipe.ip == 6 {
+            [0x86, 0xdd]
+        } else {
+            [0x08, 0x00]
+        };
+        let frame = [&HOST_MAC[..], &LAN_MAC, &kind, packet].concat();
+        let place = LANS.iter().position(|name| *name == device);
+        let received = wire.delivered(PATIENCE).expect("the LAN");
+        if received != [(place.expect("a LAN device"), frame)] {
+            let received: Vec<_> = received
+                .iter()
+                .map(|(place, frame)| (place, hex(frame)))
+                .collect();
+            failures.push(format!("{}: received {received:?}", case.name()));
+        }
+    }
+    println!("{forwarded} rows came out on the LAN");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let returned = pair.kernel.counters().expect("counters").returned;
+    assert_eq!(returned, forwarded, "forwarded by the program");
 }
 
 #[test]

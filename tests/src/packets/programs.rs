@@ -167,7 +167,7 @@ impl Run<'_> {
             Way::Elsewhere(_) => Seen::Passed(PassReason::NotLan),
             Way::Lan(device) => {
                 tables.note(|counters| counters.returned += 1);
-                self.bytes = delivered(&forwarded(&self.bytes, parsed), parsed);
+                self.bytes = delivered(&forwarded(&self.bytes, parsed));
                 Seen::Forwarded(device)
             }
         }

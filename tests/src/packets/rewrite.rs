@@ -2,8 +2,6 @@
 
 use steer_common::parse::{Parsed, Version};
 
-use super::{build::HOST_MAC, world::LAN_MAC};
-
 /// The packet after forwarding: TTL down by one, VLAN tags and padding gone.
 ///
 /// The checksum follows RFC 1624 equation 3 word by word, so that one that was
@@ -30,13 +28,10 @@ pub fn forwarded(bytes: &[u8], parsed: &Parsed) -> Vec<u8> {
     frame
 }
 
-/// A packet as a frame for a host on the LAN.
-pub fn delivered(packet: &[u8], parsed: &Parsed) -> Vec<u8> {
-    let kind: [u8; 2] = match parsed.version {
-        Version::V4 => [0x08, 0x00],
-        Version::V6 => [0x86, 0xdd],
-    };
-    [&HOST_MAC[..], &LAN_MAC, &kind, packet].concat()
+/// A packet for the LAN as the program leaves it: with room for the MAC header that the kernel
+/// fills in.
+pub fn delivered(packet: &[u8]) -> Vec<u8> {
+    [&[0; 14], packet].concat()
 }
 
 /// The IP packet with the MSS of a SYN lowered to `limit`, if it is a SYN with a higher one.

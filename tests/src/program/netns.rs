@@ -91,7 +91,8 @@ fn routes() -> Result<()> {
         ip(&["route", "add", prefix, "dev", device])?;
     }
     let mac = colons(HOST_MAC);
-    let neighbour = |addr: &str, device| ip(&["neigh", "add", addr, "lladdr", &mac, "dev", device]);
+    let neighbour =
+        |addr: &str, device| ip(&["neigh", "add", addr, "lladdr", &mac, "dev", device]).map(drop);
     for host in 2..8 {
         neighbour(&format!("10.1.0.{host}"), "lan0")?;
         neighbour(&format!("fd00:1::{host}"), "lan0")?;
@@ -109,8 +110,14 @@ pub fn ifindex(name: &str) -> Result<u32> {
     nix::net::if_::if_nametoindex(name).with_context(|| format!("device {name}"))
 }
 
-/// Runs `ip`, which inherits the thread's namespace.
-pub fn ip(arguments: &[&str]) -> Result<()> {
+/// Whether a device is in use since somebody reads it. The kernel notices a moment late
+/// (`linkwatch_do_dev` in `net/core/link_watch.c`), and drops what is sent until then.
+pub fn is_running(name: &str) -> Result<bool> {
+    Ok(ip(&["-o", "link", "show", name])?.contains("state UP"))
+}
+
+/// Runs `ip`, which inherits the thread's namespace. What it says.
+pub fn ip(arguments: &[&str]) -> Result<String> {
     let output = Command::new("ip")
         .args(arguments)
         .output()
@@ -119,7 +126,7 @@ pub fn ip(arguments: &[&str]) -> Result<()> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         bail!("ip {}: {}", arguments.join(" "), stderr.trim_end());
     }
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Why the program tier cannot run here, if it cannot.

@@ -13,7 +13,7 @@ use steer_tests::packets::{
     programs::{Ran, Seen, arrive},
     recipe::{Hook, Recipe},
     row::{AsBefore, Case, Exit, Fate, Key, Outcome},
-    world::{LAN_MAC, SMALL, World},
+    world::{SMALL, World},
 };
 
 /// Numbers of the devices, which only the kernel has.
@@ -174,16 +174,20 @@ fn check_bytes(
             ..recipe.clone()
         }),
     };
-    let mac_addresses: &[u8] = match (case.hook, &case.outcome) {
-        (Hook::Lan, Outcome::Steer) => &before[..12],
-        (Hook::LanL3, Outcome::Steer) => &[],
-        (_, Outcome::Forward) => &[build::HOST_MAC, LAN_MAC].concat(),
+    let mac_header: Vec<u8> = match (case.hook, &case.outcome) {
+        (Hook::Lan, Outcome::Steer) => {
+            let kind = if recipe.ip == 6 { 0x86dd } else { 0x0800_u16 };
+            [&before[..12], &kind.to_be_bytes()].concat()
+        }
+        (Hook::LanL3, Outcome::Steer) => Vec::new(),
+        // Room, which the kernel fills.
+        (_, Outcome::Forward) => vec![0; 14],
         _ => return expect_eq("bytes", &ran.bytes, &before),
     };
     let parsed = ran
         .parsed
         .map_err(|reason| format!("parser: {}", reason.name()))?;
-    check_forwarded(&before, &ran.bytes, mac_addresses, &parsed)
+    check_forwarded(&before, &ran.bytes, &mac_header, &parsed)
 }
 
 fn check_entry(
@@ -269,26 +273,21 @@ fn check_key(recipe: &Recipe, parsed: &Parsed, key: Key) -> Result<(), String> {
     expect_eq("sorted", &((low, low_port) <= (high, high_port)), &true)
 }
 
-/// What a router promises: one hop less, a right checksum, no tag, no padding, nothing else; behind
-/// the header of a frame, if there are addresses for one.
+/// What a router promises: one hop less, a right checksum, no tag, no padding, nothing else.
 fn check_forwarded(
     before: &[u8],
     after: &[u8],
-    mac_addresses: &[u8],
+    mac_header: &[u8],
     parsed: &Parsed,
 ) -> Result<(), String> {
     let length = parsed.l3_len_bytes as usize;
-    let (kind, hops): ([u8; 2], _) = match parsed.version {
-        Version::V4 => ([0x08, 0x00], 8),
-        Version::V6 => ([0x86, 0xdd], 7),
+    expect_eq("length", &after.len(), &(mac_header.len() + length))?;
+    let (frame, new) = after.split_at(mac_header.len());
+    expect_eq("header of the frame", &frame, &mac_header)?;
+    let hops = match parsed.version {
+        Version::V4 => 8,
+        Version::V6 => 7,
     };
-    let header = match mac_addresses {
-        [] => Vec::new(),
-        addresses => [addresses, &kind].concat(),
-    };
-    expect_eq("length", &after.len(), &(header.len() + length))?;
-    let (frame, new) = after.split_at(header.len());
-    expect_eq("header of the frame", &frame, &&header[..])?;
     let old = &before[parsed.l3_offset..][..length];
     expect_eq("TTL", &new[hops], &(old[hops] - 1))?;
     if parsed.version == Version::V4 {
