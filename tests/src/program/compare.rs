@@ -71,13 +71,16 @@ impl Pair {
         })
     }
 
-    /// Makes both worlds new, with these settings changed.
+    /// Makes both worlds new, but for the bucket tables, with these settings changed.
     pub fn restart(&mut self, change: impl FnOnce(&mut Settings)) -> Result<()> {
         let mut world = World::new(self.devices.tunnels);
         change(&mut world.settings);
         self.host = HostTables::new(&world, self.max_flows as usize);
         self.ahead_ns = 0;
         self.kernel.forget()?;
+        for &(id, tunnel) in &world.tunnels {
+            self.kernel.set_tunnel(id, tunnel)?;
+        }
         self.kernel.set_settings(&world.settings)
     }
 

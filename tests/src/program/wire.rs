@@ -37,7 +37,7 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Opens the devices that [`netns::enter`](super::netns::enter) made in this thread's namespace.
+    /// Opens the devices that [`netns::enter`] made in this thread's namespace.
     pub fn open() -> Result<Self> {
         let lans = LANS
             .iter()
