@@ -113,7 +113,7 @@ impl World {
                 hook: HookMode::Ingress,
                 mss_clamp: 0,
                 mark_mask: 0,
-                reserved: 0,
+                routing_slot: 0,
             },
             addresses: Vec::new(),
             prefixes: vec![
