@@ -45,7 +45,10 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l iface -d 'LAN 
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l group -d 'Group of tunnels to make or change' -r
-complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l hook -d 'Where to steer: auto, or ingress of the LAN devices' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l hook -d 'How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l mss-clamp -d 'Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l mark-mask -d 'Bits of the packet mark that are steer\'s, for --hook mark and for tunnels of different MTUs: 0xff000000 if not given' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l order -d 'Where to stand among other programs of a device: first or last. Without it, as it is; last at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l placement -d 'How a new flow gets its tunnel: hash' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l seed -d 'Seed of the flow hash, decimal or 0x…; random and kept if not given' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l max-flows -d 'Size of the flow table; 2 % of the memory if not given, 65536 to 1048576 entries' -r
@@ -55,6 +58,8 @@ tcx\t'TCX or an error'
 clsact\t'clsact'"
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l bypass-netfilter -d 'Steer past netfilter\'s rules that --hook ingress or egress would refuse to bypass'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l fix -d 'Make the reverse path filter of a tunnel loose where it would drop replies; detach restores it'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l dry-run -d 'Check everything and say what would be done, but do nothing'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l keep -d 'Leave program and maps in place at the end, so that packets are steered on'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l json -d 'Print JSON instead of tables'
@@ -64,7 +69,10 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l iface -d 'L
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l group -d 'Group of tunnels to make or change' -r
-complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l hook -d 'Where to steer: auto, or ingress of the LAN devices' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l hook -d 'How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l mss-clamp -d 'Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l mark-mask -d 'Bits of the packet mark that are steer\'s, for --hook mark and for tunnels of different MTUs: 0xff000000 if not given' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l order -d 'Where to stand among other programs of a device: first or last. Without it, as it is; last at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l placement -d 'How a new flow gets its tunnel: hash' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l seed -d 'Seed of the flow hash, decimal or 0x…; random and kept if not given' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l max-flows -d 'Size of the flow table; 2 % of the memory if not given, 65536 to 1048576 entries' -r
@@ -74,6 +82,8 @@ tcx\t'TCX or an error'
 clsact\t'clsact'"
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l bypass-netfilter -d 'Steer past netfilter\'s rules that --hook ingress or egress would refuse to bypass'
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l fix -d 'Make the reverse path filter of a tunnel loose where it would drop replies; detach restores it'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l dry-run -d 'Check everything and say what would be done, but do nothing'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -s v -l verbose -d 'Say more on stderr; twice for details of every step'

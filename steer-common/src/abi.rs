@@ -186,8 +186,8 @@ pub struct Settings {
     pub mss_clamp: u32,
     /// Bits of the packet mark that are steer's: `tunnel id + 1`. 0 when no packet is marked.
     pub mark_mask: u32,
-    /// Always 0.
-    pub reserved: u32,
+    /// Which policy rules and routing tables are steer's, counted from 1; 0 when it has none.
+    pub routing_slot: u32,
 }
 
 impl Settings {
@@ -724,6 +724,11 @@ pub enum HookOrder {
     First = 1,
     /// After them.
     Last = 2,
+}
+
+impl HookOrder {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::First, Self::Last];
 }
 
 /// How a program is attached.

@@ -9,13 +9,16 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
+use steer_common::abi::HookOrder;
 
 pub use error::{Refusal, UsageError};
 pub use generate::{completions, manual};
-pub use values::{Hook, MAX_FLOWS_MAX, Placement};
+pub use values::{MAX_FLOWS_MAX, Placement};
 
 use crate::datapath::programs::AttachMode;
-use crate::plan::{self, FlowEndpoint, IdleSpec, Request, TunnelSpec, WeightSpec};
+use crate::plan::{
+    self, FlowEndpoint, HookChoice, IdleSpec, MarkMask, MssClamp, Request, TunnelSpec, WeightSpec,
+};
 
 /// Where the maps and links are pinned without `--pin-dir`.
 pub const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/steer";
@@ -108,6 +111,8 @@ pub struct RunArgs {
 #[derive(Clone, Debug, Args)]
 pub struct SteerArgs {
     /// LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already.
+    ///
+    /// With --hook egress none is needed.
     #[arg(long, value_name = "IF", value_parser = plan::device_name)]
     pub iface: Vec<String>,
     /// Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices.
@@ -122,9 +127,35 @@ pub struct SteerArgs {
     /// Group of tunnels to make or change.
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = plan::group_name)]
     pub group: String,
-    /// Where to steer: auto, or ingress of the LAN devices.
-    #[arg(long, value_name = "HOOK", default_value = "auto", value_parser = values::hook)]
-    pub hook: Hook,
+    /// How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start.
+    ///
+    /// ingress: on the LAN devices and back, past the kernel's forwarding and netfilter.
+    ///
+    /// egress: on the tunnels, what the kernel routes to any of them, behind netfilter.
+    ///
+    /// mark: by a packet mark that chooses the kernel's route, through all of netfilter.
+    ///
+    /// auto: mark where source addresses are translated on the tunnels, egress where netfilter looks at
+    /// forwarded packets (mark if the tunnels' MTUs differ), else ingress. It says why. One for all groups.
+    #[arg(long, value_name = "HOOK", value_parser = values::hook)]
+    pub hook: Option<HookChoice>,
+    /// Steer past netfilter's rules that --hook ingress or egress would refuse to bypass.
+    #[arg(long)]
+    pub bypass_netfilter: bool,
+    /// Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start.
+    ///
+    /// auto: to what fits through the tunnel, where --hook ingress bypasses a netfilter rule that does so; else off.
+    #[arg(long, value_name = "MSS")]
+    pub mss_clamp: Option<MssClamp>,
+    /// Bits of the packet mark that are steer's, for --hook mark and for tunnels of different MTUs: 0xff000000 if not given.
+    #[arg(long, value_name = "HEX")]
+    pub mark_mask: Option<MarkMask>,
+    /// Where to stand among other programs of a device: first or last. Without it, as it is; last at the first start.
+    #[arg(long, value_name = "WHERE", value_parser = values::order)]
+    pub order: Option<HookOrder>,
+    /// Make the reverse path filter of a tunnel loose where it would drop replies; detach restores it.
+    #[arg(long)]
+    pub fix: bool,
     /// How a new flow gets its tunnel: hash.
     #[arg(long, value_name = "HOW", default_value = "hash", value_parser = values::placement)]
     pub placement: Placement,
@@ -160,6 +191,12 @@ impl SteerArgs {
             seed: self.seed,
             max_flows: self.max_flows,
             idle: self.idle,
+            hook: self.hook,
+            bypass_netfilter: self.bypass_netfilter,
+            mss_clamp: self.mss_clamp,
+            mark_mask: self.mark_mask,
+            order: self.order,
+            fix: self.fix,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Every form of the contract, and every refusal.
 
+use steer_common::abi::HookMode;
+
 use super::*;
 
 fn parse(line: &str) -> Result<Cli, Refusal> {
@@ -33,7 +35,7 @@ fn run_with_everything() {
         panic!("not run")
     };
     assert!(run.keep && run.steer.dry_run);
-    assert_eq!(run.steer.hook, Hook::Ingress);
+    assert_eq!(run.steer.hook, Some(HookChoice::Mode(HookMode::Ingress)));
     let request = run.steer.request();
     assert_eq!(request.ifaces, ["lan0", "lan1"]);
     assert_eq!(
@@ -85,12 +87,26 @@ fn refusals() {
             "steerctl: weight of wg0: \"many\" is not a number",
         ),
         (
-            "run --hook egress",
-            "steerctl: --hook egress: not available yet in this version\nhint: available: auto, ingress",
+            "run --hook xdp",
+            "steerctl: --hook xdp: not available yet in this version\nhint: available: auto, ingress, egress, mark",
         ),
         (
             "run --hook sideways",
-            "steerctl: --hook sideways: no such choice\nhint: available: auto, ingress",
+            "steerctl: --hook sideways: no such choice\nhint: available: auto, ingress, egress, mark",
+        ),
+        (
+            "run --order between",
+            "steerctl: --order between: no such choice\nhint: available: first, last",
+        ),
+        (
+            "run --mss-clamp 535",
+            "steerctl: MSS clamp \"535\" is not auto, off or a number in 536 to 65495\n\
+             hint: for example --mss-clamp auto or --mss-clamp 1380",
+        ),
+        (
+            "run --mark-mask 0x5",
+            "steerctl: mark mask \"0x5\" is not a hexadecimal number with its bits next to each other\n\
+             hint: for example --mark-mask 0xff0000",
         ),
         (
             "run --placement least-loaded",

@@ -1,18 +1,11 @@
 //! How clap reads steer's own kinds of values.
 
-use steer_common::abi::FLOWS_MAX;
+use steer_common::abi::{FLOWS_MAX, HookMode, HookOrder};
+
+use crate::plan::HookChoice;
 
 /// Largest flow table that `--max-flows` may ask for: 16 times the default's limit, about 3 GB.
 pub const MAX_FLOWS_MAX: u32 = 16 * FLOWS_MAX;
-
-/// Where flows are steered. Later versions add `egress` and `mark`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// steer chooses; today that is `ingress`.
-    Auto,
-    /// Ingress of the LAN devices.
-    Ingress,
-}
 
 /// How a new flow gets its tunnel. Later versions add `least-loaded`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,13 +47,15 @@ impl ChoiceError {
     }
 }
 
-pub(super) fn hook(given: &str) -> Result<Hook, ChoiceError> {
-    let (option, choices) = ("--hook", "auto, ingress");
+pub(super) fn hook(given: &str) -> Result<HookChoice, ChoiceError> {
+    let (option, choices) = ("--hook", "auto, ingress, egress, mark");
     let given_owned = || given.to_owned();
     match given {
-        "auto" => Ok(Hook::Auto),
-        "ingress" => Ok(Hook::Ingress),
-        "egress" | "mark" | "xdp" => Err(ChoiceError::NotYet {
+        "auto" => Ok(HookChoice::Auto),
+        "ingress" => Ok(HookChoice::Mode(HookMode::Ingress)),
+        "egress" => Ok(HookChoice::Mode(HookMode::Egress)),
+        "mark" => Ok(HookChoice::Mode(HookMode::Mark)),
+        "xdp" => Err(ChoiceError::NotYet {
             option,
             given: given_owned(),
             choices,
@@ -69,6 +64,18 @@ pub(super) fn hook(given: &str) -> Result<Hook, ChoiceError> {
             option,
             given: given_owned(),
             choices,
+        }),
+    }
+}
+
+pub(super) fn order(given: &str) -> Result<HookOrder, ChoiceError> {
+    match given {
+        "first" => Ok(HookOrder::First),
+        "last" => Ok(HookOrder::Last),
+        _ => Err(ChoiceError::Unknown {
+            option: "--order",
+            given: given.to_owned(),
+            choices: "first, last",
         }),
     }
 }

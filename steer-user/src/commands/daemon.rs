@@ -5,30 +5,20 @@
 
 use std::time::Duration;
 
-use steer_common::{
-    abi::{AttachKind, Health, Hook, HookKind, TunnelRef},
-    decide,
-};
+use steer_common::{abi::HookOrder, decide};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::{
-    Failure,
-    apply::{self, Attacher, HookTargets},
-    state::{self, decode_name, hook_key, tunnel_state},
-    surroundings,
-};
+use super::{Failure, detach, surroundings::Conflicts};
 use crate::{
     datapath::{
-        DatapathError,
         maps::Maps,
         pins::{DaemonRole, PinDir},
-        programs::{self, AttachMode, Programs},
+        programs::{AttachMode, Programs},
     },
-    net::{DeviceEvents, Devices, Netlink},
-    plan,
+    net::{DeviceEvents, Netlink},
 };
 
 /// How often the daemon looks whether it is still wanted.
@@ -64,12 +54,15 @@ enum End {
 
 /// The state of the daemon: all of it can be had again from the pins.
 pub(super) struct Daemon {
-    pins: PinDir,
-    maps: Maps,
-    programs: Programs,
-    mode: AttachMode,
+    pub(super) pins: PinDir,
+    pub(super) maps: Maps,
+    pub(super) programs: Programs,
+    pub(super) mode: AttachMode,
+    /// Where programs stand of which nothing else tells.
+    pub(super) order: HookOrder,
     keep: bool,
-    netlink: Netlink,
+    pub(super) netlink: Netlink,
+    pub(super) conflicts: Conflicts,
 }
 
 impl Daemon {
@@ -78,6 +71,7 @@ impl Daemon {
         pins: PinDir,
         programs: Programs,
         mode: AttachMode,
+        order: HookOrder,
         keep: bool,
     ) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
@@ -86,8 +80,10 @@ impl Daemon {
             maps,
             programs,
             mode,
+            order,
             keep,
             netlink: Netlink::connect()?,
+            conflicts: Conflicts::default(),
         })
     }
 
@@ -126,6 +122,8 @@ impl Daemon {
                     if let Err(error) = self.collect_idle() {
                         log::warn!("removing idle flows: {error}");
                     }
+                    // The kernel tells of devices, not of rules and routes.
+                    must_follow |= self.has_marks();
                 }
             }
         };
@@ -136,7 +134,7 @@ impl Daemon {
                     log::info!("another steerctl took over; nothing is removed");
                     return Ok(());
                 }
-                for error in apply::remove_everything(&self.pins).await {
+                for error in detach::remove_everything(&self.pins).await {
                     log::error!("{error}");
                 }
                 log::info!("detached");
@@ -150,7 +148,7 @@ impl Daemon {
     }
 
     /// Whether what was attached last are the programs of this process.
-    fn is_current(&mut self) -> Result<bool, Failure> {
+    pub(super) fn is_current(&mut self) -> Result<bool, Failure> {
         if !self.pins.holds_maps() {
             return Ok(false);
         }
@@ -168,162 +166,6 @@ impl Daemon {
             log::warn!("following the devices: {error}");
         }
         result.is_ok()
-    }
-
-    /// Brings the maps up to date with the devices: up, down, gone, made anew, another number.
-    async fn follow_devices(&mut self) -> Result<(), Failure> {
-        let devices = self.netlink.devices().await?;
-        let _lock = self.pins.lock()?;
-        // Another steerctl may have changed everything while this one waited.
-        if !self.is_current()? {
-            return Ok(());
-        }
-        self.attach_lost(&devices).await?;
-        self.forget_dead_hooks(&devices)?;
-        self.follow_tunnels(&devices)?;
-        self.follow_surroundings(&devices)?;
-        Ok(())
-    }
-
-    /// Attaches what devices of known names lack.
-    async fn attach_lost(&mut self, devices: &Devices) -> Result<(), Failure> {
-        let hooks = self.maps.hooks()?;
-        let Some((_, sample)) = hooks.first() else {
-            return Ok(());
-        };
-        let number = |name: &str| devices.by_name(name).map_or(0, |device| device.ifindex);
-        let tunnels = state::tunnels(&self.maps)?;
-        let lan = state::lan_devices(&hooks);
-        let wanted = plan::attachments(
-            self.maps.settings()?.hook,
-            tunnels.iter().map(|t| (t.name.as_str(), number(&t.name))),
-            lan.iter().filter_map(|(name, _)| {
-                let device = devices.by_name(name)?;
-                Some((name.as_str(), device.ifindex, device.layer3))
-            }),
-        );
-        let lost: Vec<_> = wanted
-            .into_iter()
-            .filter(|attachment| {
-                let key = hook_key(attachment.kind, attachment.ifindex);
-                !hooks.iter().any(|(found, hook)| {
-                    *found == key
-                        && (hook.attach != AttachKind::Tcx
-                            || programs::linked_program(&self.pins, key).is_some())
-                })
-            })
-            .collect();
-        let names = lost
-            .iter()
-            .map(|attachment| (attachment.name, attachment.ifindex));
-        let mut targets = HookTargets::ask(&self.netlink, names, self.mode).await?;
-        for attachment in lost {
-            let group = tunnels
-                .iter()
-                .find(|tunnel| tunnel.name == attachment.name)
-                .map(|tunnel| tunnel.info.group)
-                .or_else(|| {
-                    let of_name = |(name, _): &&(String, u32)| name == attachment.name;
-                    lan.iter().find(of_name).map(|(_, group)| *group)
-                });
-            let result = Attacher {
-                pins: &self.pins,
-                maps: &mut self.maps,
-                programs: &mut self.programs,
-                targets: &mut targets,
-                mode: self.mode,
-            }
-            .attach(
-                attachment,
-                sample.order,
-                group
-                    .and_then(|group| u8::try_from(group).ok())
-                    .unwrap_or(0),
-            );
-            match result {
-                Ok(_) => log::info!("device {} is back: attached again", attachment.name),
-                // It may be gone again by now; its next message tells.
-                Err(error) => log::warn!("{error}"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Brings addresses, VLANs and LAN devices up to date.
-    fn follow_surroundings(&mut self, devices: &Devices) -> Result<(), DatapathError> {
-        let lan: Vec<u32> = state::lan_devices(&self.maps.hooks()?)
-            .iter()
-            .filter_map(|(name, _)| Some(devices.by_name(name)?.ifindex))
-            .collect();
-        if surroundings::write(&mut self.maps, devices, &lan)? {
-            let mut settings = self.maps.settings()?;
-            settings.epoch = settings.epoch.wrapping_add(1);
-            self.maps.set_settings(&settings)?;
-            log::debug!("the addresses changed: every flow is checked again");
-        }
-        Ok(())
-    }
-
-    /// Removes the remains of tunnel hooks whose device is gone, and of LAN hooks whose device is
-    /// attached under a new number. (A LAN hook that is gone for good stays known by its name.)
-    fn forget_dead_hooks(&mut self, devices: &Devices) -> Result<(), DatapathError> {
-        let hooks = self.maps.hooks()?;
-        for (key, hook) in &hooks {
-            let is_alive = devices.by_index(key.ifindex).is_some();
-            let name = decode_name(&hook.name);
-            let has_successor = hooks.iter().any(|(other, of)| {
-                other.kind == key.kind && of.name == hook.name && other.ifindex != key.ifindex
-            });
-            let is_of_tunnel = matches!(key.kind, HookKind::Learn | HookKind::Egress);
-            if !is_alive && (is_of_tunnel || has_successor) {
-                // A filter went with its device.
-                let link = Hook {
-                    attach: AttachKind::Tcx,
-                    ..*hook
-                };
-                programs::detach(&self.pins, *key, &name, &link)?;
-                self.maps.remove_hook(*key)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn follow_tunnels(&mut self, devices: &Devices) -> Result<(), DatapathError> {
-        let known = state::tunnels(&self.maps)?;
-        let mut changed_groups = Vec::new();
-        for tunnel in &known {
-            let device = devices.by_name(&tunnel.name).filter(|device| device.layer3);
-            let (ifindex, up) = device.map_or((0, false), |device| (device.ifindex, device.up));
-            let next = tunnel_state(ifindex, up, tunnel.state.admin);
-            if next == tunnel.state {
-                continue;
-            }
-            if ifindex != 0 {
-                let tunnel_ref = TunnelRef {
-                    tunnel: tunnel.id.into(),
-                    group: tunnel.info.group,
-                };
-                self.maps.set_tunnel_device(ifindex, tunnel_ref)?;
-            }
-            self.maps.set_tunnel(tunnel.id, &next)?;
-            let was = tunnel.state.ifindex;
-            if was != 0 && was != ifindex {
-                self.maps.remove_tunnel_device(was)?;
-            }
-            let reason = match next.health {
-                Health::Down if ifindex == 0 => "its device is gone",
-                Health::Down => "its device is down",
-                _ => "its device is up",
-            };
-            log::info!("tunnel {}: {reason}", tunnel.name);
-            if !changed_groups.contains(&tunnel.info.group) {
-                changed_groups.push(tunnel.info.group);
-            }
-        }
-        for group in changed_groups {
-            state::rebuild(&mut self.maps, u8::try_from(group).unwrap_or(0))?;
-        }
-        Ok(())
     }
 
     /// Removes the entries of flows that have been idle for longer than their time-out.

@@ -3,13 +3,19 @@
 mod apply;
 mod change;
 mod daemon;
+mod detach;
 mod explain;
 mod failure;
+mod follow;
+mod hooks;
+mod machine;
 mod requirements;
+mod routing;
 mod show;
 mod start;
 mod state;
 mod surroundings;
+mod sysctls;
 
 use std::io::Write as _;
 
@@ -46,7 +52,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         match cli.command {
             Command::Run(args) => start::run(&context, &args).await,
             Command::Attach(args) => start::attach(&context, &args).await,
-            Command::Detach(args) => apply::detach(&context, args.dry_run).await,
+            Command::Detach(args) => detach::detach(&context, args.dry_run).await,
             Command::Status => show::status(&context).await,
             Command::Weights(args) => change::weights(&context, &args),
             Command::Disable(args) => change::disable(&context, &args),

@@ -17,7 +17,7 @@ use steer_common::{
 };
 
 use super::{
-    Context, Failure, apply, colour, print_either, requirements,
+    Context, Failure, colour, hooks, print_either, requirements,
     state::{self, KnownTunnel, decode_name},
 };
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
     datapath::{DatapathError, maps::Maps, pins::PinDir, programs},
     net::{Device, Devices, Netlink},
     output::{
-        FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport, StatusReport,
-        TunnelReport, render_flows,
+        self, CountersReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
+        StatusReport, TunnelReport, render_flows,
     },
     plan, sys,
 };
@@ -109,8 +109,12 @@ async fn status_report(
         abi: Some(settings.abi_version),
         pin_dir: context.pins.path().display().to_string(),
         kernel: sys::kernel_release().ok(),
+        hook: settings.hook.name().into(),
+        mss_clamp: output::mss_clamp(settings.mss_clamp),
+        mark_mask: Some(settings.mark_mask).filter(|mask| *mask != 0),
         groups,
         passed: PassedReport::new(&maps.pass_counters()?),
+        counters: CountersReport::new(&maps.counters()?),
         flow_table: FlowTableReport {
             entries,
             capacity: maps.flow_capacity().into(),
@@ -185,19 +189,19 @@ pub(super) async fn hook_reports(
     netlink: &Netlink,
     group: Option<GroupId>,
 ) -> Result<Vec<HookReport>, Failure> {
-    let mut hooks = maps.hooks()?;
-    hooks.retain(|(_, hook)| group.is_none_or(|group| hook.group == u32::from(group)));
-    hooks.sort_by_key(|(key, _)| (key.kind as u32, key.ifindex));
+    let mut known = maps.hooks()?;
+    known.retain(|(_, hook)| group.is_none_or(|group| hook.group == u32::from(group)));
+    known.sort_by_key(|(key, _)| (key.kind as u32, key.ifindex));
     let devices = netlink.devices().await?;
     let mut reports = Vec::new();
-    for (key, hook) in hooks {
+    for (key, hook) in known {
         // What the kernel has, not what was noted when attaching.
         let program_id = match hook.attach {
             // The link of a deleted device still names its program.
             AttachKind::Tcx => programs::linked_program(pins, key)
                 .filter(|_| devices.by_index(key.ifindex).is_some()),
             AttachKind::Clsact | AttachKind::ClsactOwned => {
-                let is_there = apply::has_filter(netlink, key.kind, key.ifindex).await?;
+                let is_there = hooks::has_filter(netlink, key.kind, key.ifindex).await?;
                 is_there.then_some(hook.program_id)
             }
         };

@@ -2,21 +2,24 @@
 
 use std::{fs::File, io::Read as _, time::Duration};
 
-use steer_common::abi::{AttachKind, Hook, HookKey};
+use steer_common::abi::{AttachKind, Hook, HookKey, HookOrder, Settings};
 
 use super::{
-    Context, Failure,
-    apply::{self, Attacher, HookTargets},
-    daemon, print_either, print_line, requirements, state,
+    Context, Failure, apply, daemon, detach,
+    hooks::{self, Attacher, HookTargets},
+    machine, print_either, print_line, requirements, routing,
+    state::{self, KnownTunnel},
+    sysctls,
 };
 use crate::{
     cli::{RunArgs, SteerArgs},
     datapath::{
         DatapathError,
         maps::{self, Maps},
+        pins::PinDir,
         programs::{self, Programs},
     },
-    net::Netlink,
+    net::{Devices, Netlink},
     output::{Colour, PlanReport},
     plan::{self, Existing, Plan},
     sys,
@@ -27,8 +30,8 @@ const LOG_PAUSE: Duration = Duration::from_millis(100);
 
 /// `steerctl attach`.
 pub(super) async fn attach(context: &Context, args: &SteerArgs) -> Result<(), Failure> {
-    if let Some((line, _)) = start(context, args).await? {
-        print_line(&line)?;
+    if let Some(started) = start(context, args).await? {
+        print_line(&started.line)?;
     }
     Ok(())
 }
@@ -36,15 +39,29 @@ pub(super) async fn attach(context: &Context, args: &SteerArgs) -> Result<(), Fa
 /// `steerctl run`.
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     let signals = daemon::Signals::listen()?;
-    let Some((line, mut programs)) = start(context, &args.steer).await? else {
+    let Some(Started {
+        line,
+        mut programs,
+        order,
+    }) = start(context, &args.steer).await?
+    else {
         return Ok(());
     };
     start_logger(&mut programs);
     let role = context.pins.become_daemon()?;
     print_line(&line)?;
-    daemon::Daemon::new(context.pins.clone(), programs, args.steer.attach, args.keep)?
+    let (pins, mode) = (context.pins.clone(), args.steer.attach);
+    daemon::Daemon::new(pins, programs, mode, order, args.keep)?
         .work(signals, role)
         .await
+}
+
+/// What a start leaves to whoever stays.
+struct Started {
+    /// What was done, for the operator.
+    line: String,
+    programs: Programs,
+    order: HookOrder,
 }
 
 /// The program's own diagnostics, which only the object of a debug build has.
@@ -63,9 +80,8 @@ fn start_logger(programs: &mut Programs) {
     }
 }
 
-/// Starts steering, or goes on with what is pinned. The line says what was done; there is none
-/// after a dry run.
-async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Programs)>, Failure> {
+/// Starts steering, or goes on with what is pinned; `None` after a dry run.
+async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, Failure> {
     requirements::check()??;
     let pins = &context.pins;
     let mode = args.attach;
@@ -78,36 +94,25 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
     maps::check_shapes(pins)?;
     let is_unfinished = pins.is_used() && maps::pinned_abi(pins).is_none_or(|abi| abi == 0);
     let adopts = pins.is_used() && !is_unfinished;
-    let (existing, hooks) = if adopts {
-        let maps = Maps::open(pins)?;
-        // Device numbers mean nothing in another namespace.
-        if maps.settings()?.netns != netns {
-            let dir = pins.path().to_owned();
-            return Err(DatapathError::OtherNetns { dir }.into());
-        }
-        (state::existing(&maps)?, maps.hooks()?)
-    } else {
-        // What an unfinished start left is ours, too.
-        (Existing::default(), apply::hooks_of_any_layout(pins)?)
-    };
-    let plan = plan::plan(&args.request(), &devices, &existing, sys::memory_bytes()?)?;
+    let (existing, hooks_before) = known(pins, adopts, netns)?;
+    let machine = machine::ask(&netlink, &devices).await?;
+    let mut plan = plan::plan(&args.request(), &machine, &existing)?;
+    let forwarding = machine::forwarding(&netlink, &plan).await?;
+    plan.check_forwarding(&forwarding, &devices)?;
     let mut targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
-    refuse_others(context, &netlink, &plan, &hooks).await?;
+    refuse_others(context, &netlink, &plan, &hooks_before).await?;
     if args.dry_run {
         let report = PlanReport::new(&plan, true);
         print_either(context, &report, || report.render(Colour::Off))?;
         return Ok(None);
     }
 
-    for note in &plan.notes {
-        eprintln!("steerctl: {note}");
-    }
     if is_unfinished {
         log::info!(
             "{}: removing what an unfinished start left",
             pins.path().display()
         );
-        for error in apply::remove_everything(pins).await {
+        for error in detach::remove_everything(pins).await {
             log::warn!("{error}");
         }
         // Its clsact qdiscs went along.
@@ -120,32 +125,128 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<(String, Pr
     };
     let mut programs = Programs::load(pins, plan.max_flows, plan.mode)?;
     let mut maps = Maps::open(pins)?;
-    let attached = Attacher {
+    let before = Before {
+        settings: maps.settings()?,
+        hooks: hooks_before,
+        tunnels: state::tunnels(&maps)?,
+    };
+    let mut attacher = Attacher {
         pins,
         maps: &mut maps,
         programs: &mut programs,
         targets: &mut targets,
         mode,
-    }
-    .attach_all(&plan);
-    let written = attached
-        .and_then(|way| apply::write(&mut maps, &plan, seed, netns, &devices).map(|()| way));
-    let way = match written {
+    };
+    let done = bring_about(&mut attacher, &netlink, &plan, seed, netns, &devices).await;
+    let way = match done {
         Ok(way) => way,
+        // The first error is the one to tell.
         Err(error) => {
             if adopts {
-                apply::remove_new_hooks(pins, &mut maps, &hooks).await?;
+                if let Err(error) = before
+                    .restore(&mut attacher, &netlink, &plan, &devices)
+                    .await
+                {
+                    log::warn!("{error}");
+                }
             } else {
-                for error in apply::remove_everything(pins).await {
+                for error in detach::remove_everything(pins).await {
                     log::warn!("{error}");
                 }
             }
-            return Err(error.into());
+            return Err(error);
         }
     };
-    apply::detach_others(pins, &mut maps, &plan).await?;
+    hooks::detach_others(pins, &mut maps, &plan).await?;
+    routing::settle(&netlink, &mut maps, &devices).await?;
     prepared.keep();
-    Ok(Some((format!("ready {}", summary(&plan, way)), programs)))
+    for note in &plan.notes {
+        eprintln!("steerctl: {note}");
+    }
+    Ok(Some(Started {
+        line: format!("ready {}", summary(&plan, way)),
+        programs,
+        order: plan.order,
+    }))
+}
+
+/// What is pinned, and its hooks.
+fn known(
+    pins: &PinDir,
+    adopts: bool,
+    netns: u64,
+) -> Result<(Existing, Vec<(HookKey, Hook)>), Failure> {
+    if adopts {
+        let maps = Maps::open(pins)?;
+        // Device numbers mean nothing in another namespace.
+        if maps.settings()?.netns != netns {
+            let dir = pins.path().to_owned();
+            return Err(DatapathError::OtherNetns { dir }.into());
+        }
+        return Ok((state::existing(&maps)?, maps.hooks()?));
+    }
+    // What an unfinished start left is ours, too.
+    let Some(maps) = detach::maps_of_any_layout(pins)? else {
+        return Ok((Existing::default(), Vec::new()));
+    };
+    let existing = Existing {
+        routing_slot: maps.settings()?.routing_slot,
+        ..Existing::default()
+    };
+    Ok((existing, maps.hooks()?))
+}
+
+/// Does what a plan says. Packets are steered last, so what they need is there by then.
+async fn bring_about(
+    attacher: &mut Attacher<'_>,
+    netlink: &Netlink,
+    plan: &Plan,
+    seed: u64,
+    netns: u64,
+    devices: &Devices,
+) -> Result<AttachKind, Failure> {
+    routing::prepare(netlink, attacher.maps, plan, devices).await?;
+    sysctls::change(attacher.maps, plan)?;
+    let way = attacher.attach_all(plan)?;
+    apply::write(attacher.maps, plan, seed, netns, devices)?;
+    Ok(way)
+}
+
+/// What a start found that is to change what is there.
+struct Before {
+    settings: Settings,
+    hooks: Vec<(HookKey, Hook)>,
+    tunnels: Vec<KnownTunnel>,
+}
+
+impl Before {
+    /// Goes back to it, after the start failed.
+    async fn restore(
+        &self,
+        attacher: &mut Attacher<'_>,
+        netlink: &Netlink,
+        plan: &Plan,
+        devices: &Devices,
+    ) -> Result<(), Failure> {
+        let routing_slot = attacher.maps.settings()?.routing_slot;
+        attacher.maps.set_settings(&Settings {
+            routing_slot,
+            ..self.settings
+        })?;
+        sysctls::undo(attacher.maps, plan, &self.tunnels);
+        if self.settings.hook != plan.mode {
+            let mut programs = Programs::load(attacher.pins, plan.max_flows, self.settings.hook)?;
+            let mut attacher = Attacher {
+                programs: &mut programs,
+                maps: attacher.maps,
+                targets: attacher.targets,
+                ..*attacher
+            };
+            attacher.attach_again(&self.hooks, devices)?;
+        }
+        hooks::remove_new(attacher.pins, attacher.maps, &self.hooks).await?;
+        routing::settle(netlink, attacher.maps, devices).await
+    }
 }
 
 fn hook_devices(plan: &Plan) -> impl Iterator<Item = (&str, u32)> {
@@ -159,13 +260,13 @@ async fn refuse_others(
     context: &Context,
     netlink: &Netlink,
     plan: &Plan,
-    hooks: &[(HookKey, Hook)],
+    known: &[(HookKey, Hook)],
 ) -> Result<(), Failure> {
     let mut ours = programs::pinned_programs(&context.pins);
-    ours.extend(hooks.iter().map(|(_, hook)| hook.program_id));
+    ours.extend(known.iter().map(|(_, hook)| hook.program_id));
     for attachment in plan.attachments() {
         programs::refuse_other_instance(attachment.name, attachment.kind, &ours)?;
-        apply::refuse_foreign_filter(netlink, attachment, hooks).await?;
+        hooks::refuse_foreign_filter(netlink, attachment, known).await?;
     }
     Ok(())
 }
@@ -189,8 +290,13 @@ fn summary(plan: &Plan, way: AttachKind) -> String {
         AttachKind::Tcx => "tcx",
         AttachKind::Clsact | AttachKind::ClsactOwned => "clsact",
     };
+    let lan = join(plan.hooks.iter().map(|hook| hook.name.clone()).collect());
+    let from = match lan.as_str() {
+        "" => String::new(),
+        lan => format!(" from {lan}"),
+    };
     format!(
-        "{}: {} over {} from {} ({}, {way})",
+        "{}: {} over {}{from} ({}, {way})",
         plan.group,
         join(plan.prefixes.iter().map(ToString::to_string).collect()),
         join(
@@ -199,7 +305,6 @@ fn summary(plan: &Plan, way: AttachKind) -> String {
                 .map(|t| format!("{}={}@{}", t.name, t.weight, t.id))
                 .collect()
         ),
-        join(plan.hooks.iter().map(|hook| hook.name.clone()).collect()),
         plan.mode.name(),
     )
 }

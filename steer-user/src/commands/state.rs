@@ -72,7 +72,8 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
     let settings = maps.settings()?;
     let tunnels = tunnels(maps)?;
     let prefixes = maps.prefixes()?;
-    let lan = lan_devices(&maps.hooks()?);
+    let hooks = maps.hooks()?;
+    let lan = lan_devices(&hooks);
     let groups = groups(maps)?
         .into_iter()
         .map(|(id, group)| ExistingGroup {
@@ -88,6 +89,10 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
                 .filter(|(_, group)| *group == u32::from(id))
                 .map(|(name, _)| name.clone())
                 .collect(),
+            order: hooks
+                .iter()
+                .find(|(_, hook)| hook.group == u32::from(id))
+                .map(|(_, hook)| hook.order),
             tunnels: tunnels
                 .iter()
                 .filter(|tunnel| tunnel.info.group == u32::from(id))
@@ -97,6 +102,7 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
                     weight: tunnel.info.weight,
                     admin: tunnel.state.admin,
                     health: tunnel.state.health,
+                    rp_filter_before: tunnel.info.rp_filter_before,
                 })
                 .collect(),
         })
@@ -105,6 +111,10 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
         seed: Some(settings.seed),
         max_flows: Some(maps.flow_capacity()),
         idle: Some(idle_of(&settings)),
+        hook: settings.hook,
+        mss_clamp: settings.mss_clamp,
+        mark_mask: settings.mark_mask,
+        routing_slot: settings.routing_slot,
         groups,
     })
 }

@@ -13,9 +13,13 @@ use serde::Serialize;
 
 pub use change::{AdminReport, AdminRow, WeightRow, WeightsReport};
 pub use flows::{ExplainReport, FlowReport, render_flows};
-pub use plan::{DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedTunnelReport};
+pub use plan::{
+    DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedRuleReport,
+    PlannedTunnelReport, SysctlReport, mss_clamp,
+};
 pub use status::{
-    FlowTableReport, GroupReport, HookReport, PassedReport, StatusReport, TunnelReport,
+    CountersReport, FlowTableReport, GroupReport, HookReport, PassedReport, StatusReport,
+    TunnelReport,
 };
 
 /// Whether the text goes to a terminal that shows colours.

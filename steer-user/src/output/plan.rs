@@ -3,9 +3,11 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use steer_common::abi::MSS_CLAMP_MTU;
 
 use super::table::{self, Cell, number, percent, seconds, text};
 use super::{Colour, HookReport};
+use crate::net::MarkRule;
 use crate::plan::{Plan, shares};
 
 /// A plan.
@@ -13,7 +15,7 @@ use crate::plan::{Plan, shares};
 pub struct PlanReport {
     /// The group.
     pub group: String,
-    /// LAN devices.
+    /// LAN devices that get a program.
     pub hooks: Vec<PlannedHookReport>,
     /// Tunnels, in the order of their ids.
     pub tunnels: Vec<PlannedTunnelReport>,
@@ -29,6 +31,36 @@ pub struct PlanReport {
     pub notes: Vec<String>,
     /// Whether the plan was only shown.
     pub dry_run: bool,
+    /// How the gateway steers: `ingress`, `egress` or `mark`.
+    pub hook: String,
+    /// `off`, `mtu` (what fits through the tunnel) or the number.
+    pub mss_clamp: String,
+    /// Bits of the packet mark; `null` when no packet is marked.
+    pub mark_mask: Option<u32>,
+    /// Policy rules for the marks, as `ip rule` takes them.
+    pub rules: Vec<PlannedRuleReport>,
+    /// Sysctls that are changed.
+    pub sysctls: Vec<SysctlReport>,
+}
+
+/// A policy rule; there is a route for each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedRuleReport {
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// The rule.
+    pub rule: String,
+}
+
+/// A sysctl that is changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SysctlReport {
+    /// Its name.
+    pub name: String,
+    /// Its value now.
+    pub from: u32,
+    /// Its value then.
+    pub to: u32,
 }
 
 /// A LAN device.
@@ -38,7 +70,7 @@ pub struct PlannedHookReport {
     pub iface: String,
     /// Device number.
     pub ifindex: u32,
-    /// `ingress`.
+    /// `ingress` or `mark`.
     pub hook: String,
 }
 
@@ -73,13 +105,26 @@ impl PlanReport {
         let shares = shares(plan.tunnels.iter().map(|tunnel| (tunnel.weight, tunnel.up)));
         Self {
             group: plan.group.clone(),
+            hook: plan.mode.name().into(),
+            mss_clamp: mss_clamp(plan.mss_clamp),
+            mark_mask: plan.marks.map(|marks| marks.mask.bits()),
+            rules: rules(plan),
+            sysctls: plan
+                .sysctls
+                .iter()
+                .map(|change| SysctlReport {
+                    name: change.name.clone(),
+                    from: change.from,
+                    to: change.to,
+                })
+                .collect(),
             hooks: plan
                 .hooks
                 .iter()
                 .map(|hook| PlannedHookReport {
                     iface: hook.name.clone(),
                     ifindex: hook.ifindex,
-                    hook: "ingress".into(),
+                    hook: plan.mode.name().into(),
                 })
                 .collect(),
             tunnels: plan
@@ -115,12 +160,17 @@ impl PlanReport {
             let _ = writeln!(out, "{note}");
         }
         let ifaces: Vec<&str> = self.hooks.iter().map(|hook| hook.iface.as_str()).collect();
+        let from = match ifaces.as_slice() {
+            [] => String::new(),
+            ifaces => format!(" from {}", ifaces.join(", ")),
+        };
         let _ = writeln!(
             out,
-            "group {}: {} from {}",
+            "group {}: {}{from} (hook {}, MSS clamp {})",
             self.group,
             self.prefixes.join(", "),
-            ifaces.join(", ")
+            self.hook,
+            self.mss_clamp,
         );
         let rows: Vec<Vec<Cell>> = self
             .tunnels
@@ -140,6 +190,12 @@ impl PlanReport {
             "  ",
             colour,
         ));
+        for PlannedRuleReport { family, rule } in &self.rules {
+            let _ = writeln!(out, "  {family} rule: {rule}");
+        }
+        for SysctlReport { name, from, to } in &self.sysctls {
+            let _ = writeln!(out, "  sysctl {name}: {from} becomes {to}");
+        }
         let seed = self
             .seed
             .map_or_else(|| "random".into(), |seed| format!("{seed:#x}"));
@@ -159,6 +215,28 @@ impl PlanReport {
     }
 }
 
+/// [`Settings::mss_clamp`](steer_common::abi::Settings::mss_clamp) in words.
+pub fn mss_clamp(value: u32) -> String {
+    match value {
+        0 => "off".into(),
+        MSS_CLAMP_MTU => "mtu".into(),
+        mss => mss.to_string(),
+    }
+}
+
+/// The rules for a plan's tunnels.
+fn rules(plan: &Plan) -> Vec<PlannedRuleReport> {
+    let Some(marks) = plan.marks else {
+        return Vec::new();
+    };
+    let rules = marks.rules(plan.tunnels.iter().map(|tunnel| tunnel.id));
+    let report = |rule: &MarkRule| PlannedRuleReport {
+        family: rule.family.to_string(),
+        rule: rule.to_string(),
+    };
+    rules.iter().map(report).collect()
+}
+
 /// What `detach` removed, or would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DetachReport {
@@ -170,12 +248,17 @@ pub struct DetachReport {
     pub flows: u64,
     /// Whether it was only shown.
     pub dry_run: bool,
+    /// Policy rules, and as many routes.
+    pub rules: usize,
+    /// Sysctls that get their old value back.
+    pub sysctls: Vec<String>,
 }
 
 impl DetachReport {
     /// For people.
     pub fn render(&self) -> String {
-        if self.hooks.is_empty() && self.flows == 0 {
+        let is_nothing = self.hooks.is_empty() && self.rules == 0 && self.sysctls.is_empty();
+        if is_nothing && self.flows == 0 {
             return format!("nothing is steered by {}\n", self.pin_dir);
         }
         let hooks: Vec<String> = self
@@ -193,8 +276,15 @@ impl DetachReport {
         } else {
             hooks.join(", ")
         };
+        let mut more = String::new();
+        if self.rules > 0 {
+            let _ = write!(more, "{} policy rules with their routes; ", self.rules);
+        }
+        if !self.sysctls.is_empty() {
+            let _ = write!(more, "changes of {}; ", self.sysctls.join(", "));
+        }
         format!(
-            "{verb} {hooks}; {} flows; pins in {}\n{end}",
+            "{verb} {hooks}; {more}{} flows; pins in {}\n{end}",
             self.flows, self.pin_dir
         )
     }
@@ -204,7 +294,9 @@ impl DetachReport {
 mod tests {
     use super::super::json;
     use super::*;
-    use crate::plan::{Idle, PlannedHook, PlannedTunnel};
+    use steer_common::abi::{HookMode, HookOrder};
+
+    use crate::plan::{Idle, MarkMask, Marks, PlannedHook, PlannedTunnel, SysctlChange};
 
     #[test]
     fn a_plan() {
@@ -215,28 +307,50 @@ mod tests {
             weight,
             mtu_bytes: 1_420,
             up: true,
+            is_known: false,
+            rp_filter_before: 0,
         };
         let plan = Plan {
             group: "default".into(),
             group_id: 0,
+            mode: HookMode::Mark,
+            order: HookOrder::Last,
+            mss_clamp: 0,
+            marks: Some(Marks {
+                mask: MarkMask::DEFAULT,
+                slot: 1,
+            }),
             hooks: vec![PlannedHook {
                 name: "lan0".into(),
                 ifindex: 2,
+                layer3: false,
             }],
             tunnels: vec![tunnel(0, 1), tunnel(1, 3)],
             prefixes: vec!["10.2.0.0/16".parse().expect("network")],
             seed: None,
             max_flows: 65_536,
             idle: Idle::default(),
+            fix: true,
+            sysctls: vec![SysctlChange {
+                tunnel: "wg1".into(),
+                name: "net.ipv4.conf.wg1.rp_filter".into(),
+                from: 1,
+                to: 2,
+            }],
             notes: vec!["found 2 WireGuard devices: wg0, wg1".into()],
         };
         let report = PlanReport::new(&plan, true);
         insta::assert_snapshot!(report.render(Colour::Off), @r"
         found 2 WireGuard devices: wg0, wg1
-        group default: 10.2.0.0/16 from lan0
+        group default: 10.2.0.0/16 from lan0 (hook mark, MSS clamp off)
           TUNNEL  ID  WEIGHT   SHARE
           wg0      0       1  25.0 %
           wg1      1       3  75.0 %
+          IPv4 rule: pref 5210 fwmark 0x1000000/0xff000000 lookup 572300
+          IPv6 rule: pref 5210 fwmark 0x1000000/0xff000000 lookup 572300
+          IPv4 rule: pref 5210 fwmark 0x2000000/0xff000000 lookup 572301
+          IPv6 rule: pref 5210 fwmark 0x2000000/0xff000000 lookup 572301
+          sysctl net.ipv4.conf.wg1.rp_filter: 1 becomes 2
         seed random, room for 65536 flows; idle time-outs: tcp 2h4m, closing 30s, udp 5m, other 1m
         dry run: nothing was changed
         ");
@@ -254,6 +368,8 @@ mod tests {
                 attach: "clsact".into(),
                 program_id: Some(1),
             }],
+            rules: 0,
+            sysctls: Vec::new(),
             flows: 3,
             dry_run: false,
         };
@@ -261,6 +377,15 @@ mod tests {
             report.render(),
             "removed lan0 ingress (clsact); 3 flows; pins in /sys/fs/bpf/steer\n"
         );
+        report.rules = 4;
+        report.sysctls = vec!["net.ipv4.conf.wg1.rp_filter".into()];
+        assert_eq!(
+            report.render(),
+            "removed lan0 ingress (clsact); 4 policy rules with their routes; \
+             changes of net.ipv4.conf.wg1.rp_filter; 3 flows; pins in /sys/fs/bpf/steer\n"
+        );
+        report.rules = 0;
+        report.sysctls.clear();
         report.hooks.clear();
         report.flows = 0;
         assert_eq!(report.render(), "nothing is steered by /sys/fs/bpf/steer\n");

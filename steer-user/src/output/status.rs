@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use steer_common::abi::{PassCounters, PassReason};
+use steer_common::abi::{Counters, PassCounters, PassReason};
 
 use super::Colour;
 use super::table::{self, Cell, Tone, bytes, number, paint, percent, seconds, text};
@@ -26,6 +26,14 @@ pub struct StatusReport {
     pub passed: PassedReport,
     /// The flow table.
     pub flow_table: FlowTableReport,
+    /// How the gateway steers: `ingress`, `egress` or `mark`.
+    pub hook: String,
+    /// `off`, `mtu` (what fits through the tunnel) or the number.
+    pub mss_clamp: String,
+    /// Bits of the packet mark that are steer's; `null` when no packet is marked.
+    pub mark_mask: Option<u32>,
+    /// What else happened to packets.
+    pub counters: CountersReport,
 }
 
 /// A group.
@@ -56,7 +64,7 @@ pub struct HookReport {
     pub iface: String,
     /// Device number.
     pub ifindex: u32,
-    /// `ingress` or `learn`.
+    /// `ingress`, `mark`, `learn` or `egress`.
     pub hook: String,
     /// `tcx` or `clsact`.
     pub attach: String,
@@ -137,6 +145,52 @@ impl Serialize for PassedReport {
     }
 }
 
+/// What happened to packets besides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CountersReport {
+    /// Fragments without a first one, which went by their address pair.
+    pub unmatched_fragments: u64,
+    /// ICMP errors about flows that are not known, which went by their address pair.
+    pub unmatched_errors: u64,
+    /// TCP openings whose MSS was lowered.
+    pub clamped_mss: u64,
+    /// Packets from tunnels that were forwarded to the LAN without the kernel.
+    pub returned: u64,
+}
+
+impl CountersReport {
+    /// From the counters, summed over all CPUs.
+    pub fn new(counters: &Counters) -> Self {
+        let Counters {
+            unmatched_fragments,
+            unmatched_errors,
+            clamped_mss,
+            returned,
+        } = *counters;
+        Self {
+            unmatched_fragments,
+            unmatched_errors,
+            clamped_mss,
+            returned,
+        }
+    }
+
+    /// What there is to tell, or nothing.
+    fn render(self) -> Option<String> {
+        let told: Vec<String> = [
+            (self.returned, "forwarded to the LAN without the kernel"),
+            (self.clamped_mss, "with a lowered MSS"),
+            (self.unmatched_fragments, "fragments without their first"),
+            (self.unmatched_errors, "ICMP errors about unknown flows"),
+        ]
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+        (!told.is_empty()).then(|| told.join(", "))
+    }
+}
+
 /// The flow table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FlowTableReport {
@@ -166,9 +220,17 @@ impl StatusReport {
             );
             return out;
         }
+        let mut how = format!("hook {}", self.hook);
+        if self.mss_clamp != "off" {
+            let _ = write!(how, ", MSS clamp {}", self.mss_clamp);
+        }
+        if let Some(mask) = self.mark_mask {
+            let _ = write!(how, ", mark {mask:#010x}");
+        }
+        let _ = writeln!(out, "{how}");
         for group in &self.groups {
             out.push('\n');
-            out.push_str(&group.render(colour));
+            out.push_str(&group.render(&self.hook, colour));
         }
         out.push('\n');
         let passed: Vec<String> = self
@@ -184,6 +246,9 @@ impl StatusReport {
             passed.join(", ")
         };
         let _ = writeln!(out, "left to the kernel: {passed}");
+        if let Some(counters) = self.counters.render() {
+            let _ = writeln!(out, "packets: {counters}");
+        }
         let _ = writeln!(out, "flow table: {}", self.flow_table.render(colour));
         out
     }
@@ -222,7 +287,7 @@ impl FlowTableReport {
 }
 
 impl GroupReport {
-    fn render(&self, colour: Colour) -> String {
+    fn render(&self, mode: &str, colour: Colour) -> String {
         let mut out = String::new();
         let takes_new = self
             .tunnels
@@ -243,7 +308,19 @@ impl GroupReport {
             self.seed,
             self.epoch,
         );
-        for (hook, what) in [("ingress", "steers what enters"), ("learn", "learns from")] {
+        let hooks: &[(&str, &str)] = match mode {
+            "mark" => &[("mark", "marks what enters"), ("learn", "learns from")],
+            "egress" => &[
+                ("egress", "steers what leaves by"),
+                ("learn", "learns from"),
+            ],
+            _ => &[
+                ("ingress", "steers what enters"),
+                ("egress", "steers what leaves by"),
+                ("learn", "returns what comes from"),
+            ],
+        };
+        for (hook, what) in hooks {
             let _ = writeln!(out, "  {what}: {}", self.render_hooks(hook, colour));
         }
         if takes_new == 0 {

@@ -187,6 +187,7 @@ mod tests {
             weight,
             admin: Admin::Active,
             health: Health::Up,
+            rp_filter_before: 0,
         };
         let group = |name: &str, id, tunnels| ExistingGroup {
             name: name.into(),

@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use steer_common::abi::{GROUPS_MAX, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX, TunnelId};
+use steer_common::abi::{GROUPS_MAX, HookMode, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX, TunnelId};
+
+use super::MarkMask;
 
 /// Why a plan is refused. Nothing was touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,10 +25,21 @@ pub enum PlanError {
     DuplicateIface { name: String },
     #[error("device {name}: is the loopback device")]
     IfaceLoopback { name: String },
+    #[error("device {name}: is a port of {}", port_of(kind, master.as_deref()))]
+    IfaceIsPort {
+        name: String,
+        kind: String,
+        master: Option<String>,
+    },
     #[error(
-        "device {name}: has no Ethernet header, and steering from such a device is not available yet"
+        "device {name}: is a VLAN on {below}, a LAN device{}, so its packets would be seen twice",
+        of_group(group.as_deref())
     )]
-    IfaceLayer3 { name: String },
+    IfaceOnIface {
+        name: String,
+        below: String,
+        group: Option<String>,
+    },
     #[error("tunnel {name}: given twice")]
     DuplicateTunnel { name: String },
     #[error("device {name}: is a tunnel{}, so it cannot be a LAN device", of_group(group.as_deref()))]
@@ -103,8 +116,56 @@ pub enum PlanError {
     },
     #[error("{count} prefixes: all groups together have at most {PREFIXES_MAX}")]
     TooManyPrefixes { count: usize },
+    #[error("hook {}: steered packets would bypass {place}, which {does}", mode.name())]
+    Bypasses {
+        mode: HookMode,
+        place: String,
+        does: &'static str,
+    },
+    #[error("hook egress: the tunnels' MTUs differ ({mtus})")]
+    UnequalMtus { mtus: String },
+    #[error("netfilter's rules cannot be read: {cause}")]
+    NetfilterUnknown { cause: String },
+    #[error("hook {}: group {group} steers with hook {}", mode.name(), before.name())]
+    OtherMode {
+        mode: HookMode,
+        before: HookMode,
+        group: String,
+    },
+    #[error("mark {mask}: {user} uses these bits")]
+    MarkUsed {
+        mask: MarkMask,
+        user: String,
+        is_steer: bool,
+    },
+    #[error("mark {mask}: no room for tunnel {tunnel}, whose id is {id}")]
+    MarkMaskTooSmall {
+        mask: MarkMask,
+        tunnel: String,
+        id: TunnelId,
+    },
+    #[error("no preference and tables for policy rules are free")]
+    NoRoutingSlot,
+    #[error(
+        "tunnel {tunnel}: {sysctl} is strict, and the kernel's route to {prefix} is not by this \
+         tunnel: replies that come by it would be dropped"
+    )]
+    StrictReversePath {
+        tunnel: String,
+        prefix: IpNet,
+        sysctl: String,
+    },
     #[error("--max-flows {wanted}: the flow table is there already, with {found} entries")]
     MaxFlowsFixed { wanted: u32, found: u32 },
+}
+
+fn port_of(kind: &str, master: Option<&str>) -> String {
+    match (kind, master) {
+        ("", Some(master)) => master.to_owned(),
+        (kind, Some(master)) => format!("{kind} {master}"),
+        ("", None) => "another device".to_owned(),
+        (kind, None) => format!("a {kind}"),
+    }
 }
 
 fn role(tunnel: bool) -> &'static str {
@@ -138,7 +199,45 @@ impl PlanError {
     /// The likely cure.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoIface => "name the devices that local packets come in on: --iface lan0".into(),
+            Self::NoIface => {
+                "name the devices that local packets come in on: --iface lan0; or --hook egress".into()
+            }
+            Self::IfaceIsPort { master, .. } => match master {
+                Some(master) => format!("--iface {master}"),
+                None => "name the device that it is a port of".into(),
+            },
+            Self::IfaceOnIface { name, .. } => format!("leave out --iface {name}"),
+            Self::Bypasses { mode: HookMode::Ingress, .. } => {
+                "--hook auto passes packets through it; --bypass-netfilter goes past it all the same"
+                    .into()
+            }
+            Self::Bypasses { .. } => {
+                "--hook mark passes packets through it; --bypass-netfilter goes past it all the same"
+                    .into()
+            }
+            Self::UnequalMtus { .. } => "--hook mark, or give the tunnels one MTU".into(),
+            Self::NetfilterUnknown { .. } => {
+                "--hook egress needs no answer, nor does --hook ingress --bypass-netfilter".into()
+            }
+            Self::OtherMode { before, .. } => format!(
+                "all groups have one hook: --hook {}, or steerctl detach first",
+                before.name()
+            ),
+            Self::MarkUsed { mask, is_steer, .. } => {
+                let whose = if *is_steer {
+                    "another steer's, or left by one whose pins are gone (ip rule del …); "
+                } else {
+                    ""
+                };
+                format!("{whose}give steer bits of its own: --mark-mask {}", mask.other())
+            }
+            Self::MarkMaskTooSmall { tunnel, .. } => {
+                format!("more bits, or a smaller id: --tunnel {tunnel}@0")
+            }
+            Self::NoRoutingSlot => "see ip rule, preferences from 5210".into(),
+            Self::StrictReversePath { sysctl, .. } => {
+                format!("sysctl -w {sysctl}=2, or --fix")
+            }
             Self::UnknownDevice { existing, .. } => list(existing, "such devices"),
             Self::DeviceDown { name, .. } => format!("ip link set {name} up"),
             Self::NotLayer3 { .. } => {

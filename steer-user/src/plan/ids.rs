@@ -110,6 +110,7 @@ mod tests {
                 weight: 1,
                 admin: Admin::Active,
                 health: Health::Up,
+                rp_filter_before: 0,
             })
             .collect();
         Existing {

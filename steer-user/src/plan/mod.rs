@@ -5,8 +5,12 @@ mod change;
 mod discover;
 mod error;
 mod ids;
+mod lan;
 mod limits;
+mod marks;
+mod mode;
 mod prefixes;
+mod replies;
 mod surroundings;
 mod types;
 mod values;
@@ -18,10 +22,13 @@ use steer_common::abi::{
 pub use change::{Change, TunnelChange, change_admin, change_weights, shares};
 pub use error::PlanError;
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
+pub use marks::{MarkMask, Marks, own_routing};
+pub use prefixes::conflicts;
+pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use surroundings::{Surroundings, surroundings};
 pub use types::{
-    Attachment, Existing, ExistingGroup, ExistingTunnel, Plan, PlannedHook, PlannedTunnel, Request,
-    attachments,
+    Attachment, Existing, ExistingGroup, ExistingTunnel, HookChoice, Machine, MssClamp, Plan,
+    PlannedHook, PlannedTunnel, Request, attachments,
 };
 pub use values::{FlowEndpoint, IdleSpec, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
 pub use values::{device_name, group_name, has_identifier, has_ports};
@@ -35,10 +42,10 @@ pub const WEIGHT_DEFAULT: u32 = 1;
 /// Plans: the checks come in the order in which an operator would want to hear of them.
 pub fn plan(
     request: &Request,
-    devices: &Devices,
+    machine: &Machine<'_>,
     existing: &Existing,
-    memory_bytes: u64,
 ) -> Result<Plan, PlanError> {
+    let devices = machine.devices;
     let group = existing.find_group(&request.group);
     let others: Vec<&ExistingGroup> = existing
         .groups
@@ -51,7 +58,7 @@ pub fn plan(
         request.ifaces.is_empty() && request.tunnels.is_empty() && request.prefixes.is_empty()
     });
 
-    let hooks = plan_hooks(request, devices, group, adopted.is_some(), &mut notes)?;
+    let mut hooks = lan::plan(request, devices, existing, adopted.is_some(), &mut notes)?;
     for other in &others {
         for tunnel in &other.tunnels {
             if hooks.iter().any(|hook| hook.name == tunnel.name) {
@@ -108,6 +115,8 @@ pub fn plan(
                 .unwrap_or(WEIGHT_DEFAULT),
             mtu_bytes: device.map_or(0, |device| device.mtu_bytes),
             up: device.is_some_and(|device| device.up),
+            is_known: known(&spec.name).is_some(),
+            rp_filter_before: known(&spec.name).map_or(0, |tunnel| tunnel.rp_filter_before),
         })
         .collect();
     tunnels.sort_by_key(|tunnel| tunnel.id);
@@ -136,69 +145,44 @@ pub fn plan(
         return Err(PlanError::TooManyPrefixes { count });
     }
 
+    let facts = mode::Facts {
+        machine,
+        existing,
+        lan: lan::names(&hooks, devices),
+        tunnels: &tunnels,
+        prefixes: &prefixes,
+        is_known: group.is_some(),
+    };
+    let mode::Choice { mode, mss_clamp } = mode::choose(request, &facts, &mut notes)?;
+    let marks = marks::plan(request, machine, existing, mode, &tunnels)?;
+    if mode == HookMode::Egress {
+        // The tunnels have it all.
+        hooks.clear();
+    }
+
     Ok(Plan {
         group: request.group.clone(),
         group_id: group_id(group, existing)?,
-        mode: HookMode::Ingress,
-        order: HookOrder::Last,
-        mss_clamp: 0,
-        mark_mask: 0,
+        mode,
+        order: request
+            .order
+            .or(group.and_then(|group| group.order))
+            .unwrap_or(HookOrder::Last),
+        mss_clamp,
+        marks,
         hooks,
         tunnels,
         prefixes,
         seed: plan_seed(request, existing, &mut notes),
-        max_flows: plan_max_flows(request, existing, memory_bytes)?,
+        max_flows: plan_max_flows(request, existing, machine.memory_bytes)?,
         idle: existing
             .idle
             .unwrap_or_default()
             .with(request.idle.unwrap_or_default()),
+        fix: request.fix,
+        sysctls: Vec::new(),
         notes,
     })
-}
-
-fn plan_hooks(
-    request: &Request,
-    devices: &Devices,
-    group: Option<&ExistingGroup>,
-    adopted: bool,
-    notes: &mut Vec<String>,
-) -> Result<Vec<PlannedHook>, PlanError> {
-    let names = match group {
-        Some(group) if request.ifaces.is_empty() => &group.ifaces,
-        _ => &request.ifaces,
-    };
-    let mut hooks: Vec<PlannedHook> = Vec::new();
-    for name in names {
-        if hooks.iter().any(|hook| hook.name == *name) {
-            return Err(PlanError::DuplicateIface { name: name.clone() });
-        }
-        let device = match devices.by_name(name) {
-            None if adopted => {
-                notes.push(format!("device {name} is gone; nothing is attached to it"));
-                continue;
-            }
-            device => device.ok_or_else(|| unknown(name, false, devices))?,
-        };
-        if device.loopback {
-            return Err(PlanError::IfaceLoopback { name: name.clone() });
-        }
-        let is_known = group.is_some_and(|group| group.ifaces.contains(name));
-        if !device.up && !is_known {
-            return Err(PlanError::DeviceDown {
-                name: name.clone(),
-                tunnel: false,
-            });
-        }
-        hooks.push(PlannedHook {
-            name: name.clone(),
-            ifindex: device.ifindex,
-            layer3: device.layer3,
-        });
-    }
-    if hooks.is_empty() {
-        return Err(PlanError::NoIface);
-    }
-    Ok(hooks)
 }
 
 /// A device has one role in one group.
@@ -243,7 +227,7 @@ fn tunnel_device<'a>(
             notes.push(format!("tunnel {name}: its device is gone"));
             return Ok(None);
         }
-        return Err(unknown(name, true, devices));
+        return Err(types::unknown_device(name, true, devices));
     };
     if !device.layer3 {
         return Err(PlanError::NotLayer3 {
@@ -261,19 +245,6 @@ fn tunnel_device<'a>(
         notes.push(format!("tunnel {name}: its device is down"));
     }
     Ok(Some(device))
-}
-
-fn unknown(name: &str, tunnel: bool, devices: &Devices) -> PlanError {
-    let existing = devices
-        .iter()
-        .filter(|device| !device.loopback && (!tunnel || device.layer3))
-        .map(|device| device.name.clone())
-        .collect();
-    PlanError::UnknownDevice {
-        name: name.to_owned(),
-        tunnel,
-        existing,
-    }
 }
 
 fn group_id(group: Option<&ExistingGroup>, existing: &Existing) -> Result<GroupId, PlanError> {

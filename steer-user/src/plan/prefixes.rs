@@ -56,35 +56,41 @@ pub(super) fn check(
     if prefix.contains(&MAPPED) {
         return Err(PlanError::Mapped { prefix });
     }
-    for tunnel in tunnels {
-        let endpoint = tunnel
-            .wireguard
-            .iter()
-            .flat_map(WireGuard::endpoints)
-            .find(|address| prefix.contains(&plain(*address)));
-        if let Some(address) = endpoint {
-            return Err(PlanError::Endpoint {
+    match conflicts([prefix], devices, tunnels).into_iter().next() {
+        Some(conflict) => Err(conflict),
+        None => Ok(()),
+    }
+}
+
+/// Every endpoint of a tunnel and every own address in these prefixes: their packets are left to
+/// the kernel.
+pub fn conflicts(
+    prefixes: impl IntoIterator<Item = IpNet>,
+    devices: &Devices,
+    tunnels: &[&Device],
+) -> Vec<PlanError> {
+    let mut found = Vec::new();
+    for prefix in prefixes {
+        for tunnel in tunnels {
+            let endpoints = tunnel.wireguard.iter().flat_map(WireGuard::endpoints);
+            let inside = endpoints.filter(|address| prefix.contains(&plain(*address)));
+            found.extend(inside.map(|address| PlanError::Endpoint {
                 prefix,
                 address,
                 tunnel: tunnel.name.clone(),
-            });
+            }));
         }
-    }
-    for device in devices {
-        let own = device
-            .addresses
-            .iter()
-            .map(IpNet::addr)
-            .find(|own| prefix.contains(own));
-        if let Some(address) = own {
-            return Err(PlanError::OwnAddress {
+        for device in devices {
+            let own = device.addresses.iter().map(IpNet::addr);
+            let inside = own.filter(|address| prefix.contains(address));
+            found.extend(inside.map(|address| PlanError::OwnAddress {
                 prefix,
                 address,
                 device: device.name.clone(),
-            });
+            }));
         }
     }
-    Ok(())
+    found
 }
 
 /// A dual-stack socket tells IPv4 endpoints as IPv4-mapped ones.

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use steer_common::abi::{Admin, Health};
 
 use super::*;
-use crate::net::{Peer, WireGuard};
+use crate::net::{Netfilter, Peer, WireGuard};
 
 const MEMORY_BYTES: u64 = 4 << 30;
 
@@ -89,6 +89,7 @@ fn existing_tunnel(name: &str, id: u8, weight: u32) -> ExistingTunnel {
         weight,
         admin: Admin::Active,
         health: Health::Up,
+        rp_filter_before: 0,
     }
 }
 
@@ -96,24 +97,41 @@ fn existing(group: &str) -> Existing {
     Existing {
         seed: Some(7),
         max_flows: Some(70_000),
-        idle: None,
+        hook: HookMode::Ingress,
         groups: vec![ExistingGroup {
             name: group.into(),
             id: 0,
             prefixes: networks(&["10.2.0.0/16"]),
             ifaces: vec!["lan0".into()],
+            order: Some(HookOrder::Last),
             tunnels: vec![existing_tunnel("wg0", 4, 3), existing_tunnel("wg1", 1, 1)],
         }],
+        ..Existing::default()
+    }
+}
+
+/// A machine without a firewall.
+fn machine(devices: &Devices) -> Machine<'_> {
+    Machine {
+        devices,
+        netfilter: Ok(Netfilter::default()),
+        rules: Vec::new(),
+        memory_bytes: MEMORY_BYTES,
     }
 }
 
 fn planned(request: &Request, devices: Vec<Device>, existing: &Existing) -> Plan {
-    plan(request, &Devices::new(devices), existing, MEMORY_BYTES).expect("a plan")
+    let devices = Devices::new(devices);
+    plan(request, &machine(&devices), existing).expect("a plan")
 }
 
 fn refused(request: &Request, devices: Vec<Device>, existing: &Existing) -> String {
-    let error =
-        plan(request, &Devices::new(devices), existing, MEMORY_BYTES).expect_err("a refusal");
+    let devices = Devices::new(devices);
+    words(&plan(request, &machine(&devices), existing).expect_err("a refusal"))
+}
+
+/// Message and hint.
+fn words(error: &PlanError) -> String {
     match error.hint() {
         Some(hint) => format!("{error} | {hint}"),
         None => error.to_string(),
@@ -133,7 +151,8 @@ fn everything_given() {
         plan.hooks,
         [PlannedHook {
             name: "lan0".into(),
-            ifindex: 2
+            ifindex: 2,
+            layer3: false,
         }]
     );
     let tunnels: Vec<_> = plan
@@ -160,7 +179,10 @@ fn everything_given() {
         (Some(5), 488_064, 0)
     );
     assert_eq!(plan.idle, Idle::default());
-    assert!(plan.notes.is_empty());
+    assert_eq!(
+        plan.notes,
+        ["hook ingress: nothing on this gateway looks at forwarded packets"]
+    );
 }
 
 #[test]
@@ -178,6 +200,7 @@ fn discovery() {
             "found 2 WireGuard devices: wg0, wg1",
             "not steered: prefix 10.9.0.0/24: contains 10.9.0.1, this gateway's own address on wg0",
             "common AllowedIPs: 10.2.0.0/16, fd00:2::/64",
+            "hook ingress: nothing on this gateway looks at forwarded packets",
         ]
     );
 }
@@ -291,7 +314,7 @@ fn refused_devices() {
         (
             vec![],
             vec!["wg0"],
-            "no LAN device given | name the devices that local packets come in on: --iface lan0",
+            "no LAN device given | name the devices that local packets come in on: --iface lan0; or --hook egress",
         ),
         (
             vec!["lan9"],
@@ -318,11 +341,6 @@ fn refused_devices() {
             vec!["lan0", "wg0"],
             vec!["wg0"],
             "device wg0: is a tunnel, so it cannot be a LAN device",
-        ),
-        (
-            vec!["wg1"],
-            vec!["wg0"],
-            "device wg1: has no Ethernet header, and steering from such a device is not available yet",
         ),
         (
             vec!["wg1"],

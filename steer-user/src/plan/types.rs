@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 use steer_common::abi::{Admin, GroupId, Health, HookKind, HookMode, HookOrder, TunnelId};
 
-use super::{Idle, IdleSpec, PlanError, TunnelSpec};
+use super::{Idle, IdleSpec, MarkMask, Marks, PlanError, SysctlChange, TunnelSpec};
+use crate::net::{Devices, Netfilter, Rule};
 
 /// What an operator asks `run` or `attach` for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,10 +23,55 @@ pub struct Request {
     pub max_flows: Option<u32>,
     /// Idle time-outs.
     pub idle: Option<IdleSpec>,
+    /// How to steer.
+    pub hook: Option<HookChoice>,
+    /// Steer past netfilter's rules all the same.
+    pub bypass_netfilter: bool,
+    /// Largest MSS of TCP connections.
+    pub mss_clamp: Option<MssClamp>,
+    /// Bits of the packet mark.
+    pub mark_mask: Option<MarkMask>,
+    /// Where the programs stand among others.
+    pub order: Option<HookOrder>,
+    /// Change the sysctls that are in the way.
+    pub fix: bool,
+}
+
+/// How an operator asks to steer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookChoice {
+    /// As the gateway needs it.
+    Auto,
+    /// So and not otherwise.
+    Mode(HookMode),
+}
+
+/// What an operator asks of the MSS of TCP connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MssClamp {
+    /// As the gateway needs it.
+    Auto,
+    /// Left alone.
+    Off,
+    /// No larger than this.
+    At(u32),
+}
+
+/// What planning goes by: the machine as it is now.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// All devices.
+    pub devices: &'a Devices,
+    /// What netfilter does to forwarded packets, or why that is not known.
+    pub netfilter: Result<Netfilter, String>,
+    /// All policy rules.
+    pub rules: Vec<Rule>,
+    /// Its memory.
+    pub memory_bytes: u64,
 }
 
 /// What the pinned maps hold already; empty when there are none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Existing {
     /// Seed of the flow hash.
     pub seed: Option<u64>,
@@ -33,6 +79,14 @@ pub struct Existing {
     pub max_flows: Option<u32>,
     /// Idle time-outs.
     pub idle: Option<Idle>,
+    /// How the gateway steers, for all groups.
+    pub hook: HookMode,
+    /// [`Settings::mss_clamp`](steer_common::abi::Settings::mss_clamp).
+    pub mss_clamp: u32,
+    /// [`Settings::mark_mask`](steer_common::abi::Settings::mark_mask).
+    pub mark_mask: u32,
+    /// [`Settings::routing_slot`](steer_common::abi::Settings::routing_slot).
+    pub routing_slot: u32,
     /// All groups.
     pub groups: Vec<ExistingGroup>,
 }
@@ -48,6 +102,8 @@ pub struct ExistingGroup {
     pub prefixes: Vec<IpNet>,
     /// Its LAN devices.
     pub ifaces: Vec<String>,
+    /// Where its programs stand among others; `None` when it has none.
+    pub order: Option<HookOrder>,
     /// Its tunnels.
     pub tunnels: Vec<ExistingTunnel>,
 }
@@ -65,6 +121,23 @@ pub struct ExistingTunnel {
     pub admin: Admin,
     /// What is known of it.
     pub health: Health,
+    /// [`TunnelInfo::rp_filter_before`](steer_common::abi::TunnelInfo::rp_filter_before).
+    pub rp_filter_before: u32,
+}
+
+impl Default for Existing {
+    fn default() -> Self {
+        Self {
+            seed: None,
+            max_flows: None,
+            idle: None,
+            hook: HookMode::Unset,
+            mss_clamp: 0,
+            mark_mask: 0,
+            routing_slot: 0,
+            groups: Vec::new(),
+        }
+    }
 }
 
 impl Existing {
@@ -113,9 +186,9 @@ pub struct Plan {
     pub order: HookOrder,
     /// [`Settings::mss_clamp`](steer_common::abi::Settings::mss_clamp).
     pub mss_clamp: u32,
-    /// [`Settings::mark_mask`](steer_common::abi::Settings::mark_mask).
-    pub mark_mask: u32,
-    /// LAN devices, in the order given.
+    /// The marks of packets, and the rules and tables for them; `None` when none is marked.
+    pub marks: Option<Marks>,
+    /// LAN devices that get a program, in the order given.
     pub hooks: Vec<PlannedHook>,
     /// Tunnels, in the order of their ids. Tunnels of the group that are not here are to be removed.
     pub tunnels: Vec<PlannedTunnel>,
@@ -127,6 +200,10 @@ pub struct Plan {
     pub max_flows: u32,
     /// Idle time-outs: as asked for, as found, or the defaults.
     pub idle: Idle,
+    /// Whether sysctls that are in the way are to be changed.
+    pub fix: bool,
+    /// Those that are; known after [`Plan::check_forwarding`].
+    pub sysctls: Vec<SysctlChange>,
     /// What was discovered or decided on the way, for the operator.
     pub notes: Vec<String>,
 }
@@ -155,12 +232,28 @@ pub struct Attachment<'a> {
     pub layer3: bool,
 }
 
+/// A name that no device has.
+pub(super) fn unknown_device(name: &str, tunnel: bool, devices: &Devices) -> PlanError {
+    let existing = devices
+        .iter()
+        .filter(|device| !device.loopback && (!tunnel || device.layer3))
+        .map(|device| device.name.clone())
+        .collect();
+    PlanError::UnknownDevice {
+        name: name.to_owned(),
+        tunnel,
+        existing,
+    }
+}
+
 impl Plan {
     /// Every program that is to be attached, first those that only watch.
     pub fn attachments(&self) -> Vec<Attachment<'_>> {
+        let tunnels = self.tunnels.iter();
+        let tunnels: Vec<_> = tunnels.map(|t| (t.name.as_str(), t.ifindex)).collect();
         attachments(
             self.mode,
-            self.tunnels.iter().map(|t| (t.name.as_str(), t.ifindex)),
+            &tunnels,
             self.hooks
                 .iter()
                 .map(|h| (h.name.as_str(), h.ifindex, h.layer3)),
@@ -171,12 +264,12 @@ impl Plan {
 /// Every program of a mode, for tunnels and LAN devices that exist.
 pub fn attachments<'a>(
     mode: HookMode,
-    tunnels: impl Iterator<Item = (&'a str, u32)> + Clone,
+    tunnels: &[(&'a str, u32)],
     lan: impl Iterator<Item = (&'a str, u32, bool)>,
 ) -> Vec<Attachment<'a>> {
     let on_tunnels = |kind| {
-        let there = tunnels.clone().filter(|(_, ifindex)| *ifindex != 0);
-        there.map(move |(name, ifindex)| Attachment {
+        let there = tunnels.iter().filter(|(_, ifindex)| *ifindex != 0);
+        there.map(move |&(name, ifindex)| Attachment {
             kind,
             name,
             ifindex,
@@ -216,4 +309,9 @@ pub struct PlannedTunnel {
     pub mtu_bytes: u32,
     /// Its device is up.
     pub up: bool,
+    /// It was in the group before.
+    pub is_known: bool,
+    /// What its `rp_filter` was before steer changed it, or is to be changed; plus 1, and 0 where
+    /// steer does not.
+    pub rp_filter_before: u32,
 }

@@ -6,10 +6,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use steer_common::abi::{NAME_BYTES, TUNNEL_ID_MAX, TunnelId};
+use steer_common::abi::{MSS_MIN, NAME_BYTES, TUNNEL_ID_MAX, TunnelId};
+
+use super::MssClamp;
 
 /// The largest weight.
 pub const WEIGHT_MAX: u32 = 65_535;
+
+/// The largest MSS: what fits an IPv4 packet behind two headers without options.
+const MSS_MAX: u32 = 65_495;
 
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,6 +49,10 @@ pub enum ValueError {
     IdleProtocol { given: String, protocol: String },
     #[error("idle time {given:?} is not between 1 second and 30 days")]
     IdleRange { given: String },
+    #[error("mark mask {given:?} is not a hexadecimal number with its bits next to each other")]
+    MarkMask { given: String },
+    #[error("MSS clamp {given:?} is not auto, off or a number in {MSS_MIN} to {MSS_MAX}")]
+    MssClamp { given: String },
     #[error("protocol {given:?} is not known")]
     Protocol { given: String },
     #[error("{given:?} is not an address with or without a port")]
@@ -60,6 +69,10 @@ impl ValueError {
             Self::Seed { .. } => Some("decimal, or hexadecimal with 0x".into()),
             Self::Idle { .. } | Self::IdleProtocol { .. } | Self::IdleRange { .. } => {
                 Some("for example --idle 30m or --idle tcp=2h,udp=5m".into())
+            }
+            Self::MarkMask { .. } => Some("for example --mark-mask 0xff0000".into()),
+            Self::MssClamp { .. } => {
+                Some("for example --mss-clamp auto or --mss-clamp 1380".into())
             }
             Self::Protocol { .. } => Some(
                 "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah or a number to 255"
@@ -273,6 +286,23 @@ impl FromStr for IdleSpec {
             *slot = Some(time);
         }
         Ok(spec)
+    }
+}
+
+impl FromStr for MssClamp {
+    type Err = ValueError;
+
+    fn from_str(given: &str) -> Result<Self, ValueError> {
+        match given {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            number => match number.parse() {
+                Ok(mss @ MSS_MIN..=MSS_MAX) => Ok(Self::At(mss)),
+                _ => Err(ValueError::MssClamp {
+                    given: given.into(),
+                }),
+            },
+        }
     }
 }
 

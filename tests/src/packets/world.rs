@@ -201,7 +201,7 @@ impl World {
                 hook: HookMode::Ingress,
                 mss_clamp: 0,
                 mark_mask: MARK_MASK,
-                reserved: 0,
+                routing_slot: 0,
             },
             addresses: known_addresses(),
             prefixes: vec![

@@ -13,4 +13,4 @@ pub use gateway::{Gateway, missing};
 pub use outcome::{Outcome, Refusal};
 pub use reader::{Reader, Seen};
 pub use running::Running;
-pub use traces::{Link, links, tcx_programs};
+pub use traces::{Link, links, tcx_programs, tcx_programs_at};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::{SchedClassifier, TcAttachType};
+use steer_common::abi::HookKind;
 
 use crate::lab::Host;
 
@@ -25,7 +26,10 @@ pub struct Link {
 pub fn links(pin_dir: &Path) -> Result<Vec<Link>> {
     let mut found = Vec::new();
     for pin in names(pin_dir)? {
-        if !pin.starts_with("ingress_") && !pin.starts_with("learn_") {
+        let is_link = HookKind::ALL
+            .iter()
+            .any(|kind| pin.starts_with(&format!("{}_", kind.name())));
+        if !is_link {
             continue;
         }
         let link = PinnedLink::from_pin(pin_dir.join(&pin)).with_context(|| pin.clone())?;
@@ -38,9 +42,18 @@ pub fn links(pin_dir: &Path) -> Result<Vec<Link>> {
 
 /// The programs that TCX runs on what enters a device: id and name.
 pub fn tcx_programs(host: &Host, device: &str) -> Result<Vec<(u32, String)>> {
+    tcx_programs_at(host, device, TcAttachType::Ingress)
+}
+
+/// The programs that TCX runs on what enters, or leaves, a device: id and name.
+pub fn tcx_programs_at(
+    host: &Host,
+    device: &str,
+    direction: TcAttachType,
+) -> Result<Vec<(u32, String)>> {
     host.within(|| {
         // Before 6.6 there is no TCX, so nothing is attached by it.
-        let Ok((_, programs)) = SchedClassifier::query_tcx(device, TcAttachType::Ingress) else {
+        let Ok((_, programs)) = SchedClassifier::query_tcx(device, direction) else {
             return Ok(Vec::new());
         };
         Ok(programs
@@ -50,12 +63,15 @@ pub fn tcx_programs(host: &Host, device: &str) -> Result<Vec<(u32, String)>> {
     })
 }
 
-/// Devices with their qdiscs, filters and TCX programs; the files of `dir` and mounts below it.
+/// Devices with their qdiscs, filters, TCX programs and reverse path filters; policy rules and the
+/// routes of all tables but the kernel's own; the files of `dir` and mounts below it.
 pub(super) fn of(host: &Host, dir: &Path) -> Result<String> {
     let mut text = String::new();
     for device in devices(host)? {
-        let tcx = tcx_programs(host, &device)?;
-        writeln!(text, "{device}: tcx {tcx:?}")?;
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            let tcx = tcx_programs_at(host, &device, direction)?;
+            writeln!(text, "{device}: tcx {direction:?} {tcx:?}")?;
+        }
         for view in [
             &["qdisc", "show", "dev", &device][..],
             &["filter", "show", "dev", &device, "ingress"],
@@ -63,6 +79,15 @@ pub(super) fn of(host: &Host, dir: &Path) -> Result<String> {
         ] {
             text += &host.output("tc", view)?;
         }
+        let rp_filter = host.within(|| rp_filter(&device))?;
+        writeln!(text, "{device}: rp_filter {rp_filter}")?;
+    }
+    for family in ["-4", "-6"] {
+        text += &host.output("ip", &[family, "rule"])?;
+        text += &host.output(
+            "ip",
+            &[family, "route", "show", "table", "all", "proto", "87"],
+        )?;
     }
     writeln!(text, "mounts {:?}", mounts_below(dir)?)?;
     let mut entries = names(dir)?;
@@ -72,6 +97,13 @@ pub(super) fn of(host: &Host, dir: &Path) -> Result<String> {
     }
     writeln!(text, "files {entries:?}")?;
     Ok(text)
+}
+
+/// Reverse path filtering of a device of this thread's namespace.
+fn rp_filter(device: &str) -> Result<String> {
+    let path = format!("/proc/sys/net/ipv4/conf/{device}/rp_filter");
+    let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+    Ok(text.trim().to_owned())
 }
 
 fn devices(host: &Host) -> Result<Vec<String>> {

@@ -28,7 +28,7 @@ fn used(gateway: &Gateway, tunnel: &str) -> Result<()> {
     })
 }
 
-/// Waits until a device has one program of steer.
+/// Waits until a device has one program of steer for what comes in.
 fn hooked(gateway: &Gateway, device: &str, program: &str) -> Result<()> {
     wait::until(&format!("{program} on {device}"), SOON, || {
         let names = tcx_programs(gateway.host(), device)?;
@@ -65,7 +65,7 @@ test!(a_tunnel_is_deleted_and_made_again, |name| {
 
         gateway.add_tunnel("wg1")?;
         health(&gateway, "wg1", "up")?;
-        hooked(&gateway, "wg1", "steer_learn")?;
+        hooked(&gateway, "wg1", "steer_return")?;
         let reader = Reader::open(gateway.host(), "wg1")?;
         used(&gateway, "wg1")?;
         let mut sender = Sender::new(gateway.client(), 40)?;
@@ -75,7 +75,7 @@ test!(a_tunnel_is_deleted_and_made_again, |name| {
         })?;
     }
     let hooks = gateway.json(&["status"])?["groups"][0]["hooks"].clone();
-    assert_eq!(hooks.as_array().map(Vec::len), Some(3), "{hooks}");
+    assert_eq!(hooks.as_array().map(Vec::len), Some(5), "{hooks}");
     let before = {
         running.stop()?;
         gateway.traces()?

@@ -9,7 +9,7 @@ use steer_tests::steerctl::{FAR, Gateway, Sender};
 
 use crate::fixture::{steer, test};
 
-const STATUS: [&str; 7] = [
+const STATUS: [&str; 11] = [
     "version",
     "abi",
     "pin_dir",
@@ -17,6 +17,16 @@ const STATUS: [&str; 7] = [
     "groups",
     "passed",
     "flow_table",
+    "hook",
+    "mss_clamp",
+    "mark_mask",
+    "counters",
+];
+const COUNTERS: [&str; 4] = [
+    "unmatched_fragments",
+    "unmatched_errors",
+    "clamped_mss",
+    "returned",
 ];
 const GROUP: [&str; 8] = [
     "name",
@@ -132,6 +142,7 @@ test!(the_shapes_of_json, |name| {
     starts_with(object(&status, "hooks")?, &HOOK)?;
     starts_with(object(&status, "tunnels")?, &TUNNEL)?;
     starts_with(object(&status, "flow_table")?, &TABLE)?;
+    starts_with(object(&status, "counters")?, &COUNTERS)?;
     let reasons = steer_common::abi::PassReason::ALL.map(steer_common::abi::PassReason::name);
     starts_with(object(&status, "passed")?, &reasons)?;
 

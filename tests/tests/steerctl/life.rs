@@ -44,7 +44,7 @@ test!(detach_can_be_repeated, |name| {
         let report = gateway.json(&["detach"])?;
         assert_eq!(
             report["hooks"].as_array().map(Vec::len),
-            Some(3),
+            Some(5),
             "{report}"
         );
         is_as_before(&gateway, &before)?;
@@ -79,7 +79,7 @@ fn killed_starts(name: &str, attach: &str) -> Result<()> {
                 gateway.json(&["status"])?["groups"][0]["hooks"]
                     .as_array()
                     .map(Vec::len),
-                Some(3)
+                Some(5)
             );
             if attempt % 3 == 1 {
                 again.stop()?;

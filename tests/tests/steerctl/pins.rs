@@ -82,7 +82,7 @@ test!(pins_of_another_layout, |name| {
     ] {
         gateway.steerctl(args)?.refused(&Refusal {
             code: 1,
-            message: &format!("{pins}: pinned by steer with map layout 77, this is layout 1"),
+            message: &format!("{pins}: pinned by steer with map layout 77, this is layout 2"),
             hint: Some(&format!(
                 "use the steerctl that made it, or start over (flows are placed anew): steerctl --pin-dir {pins} detach"
             )),

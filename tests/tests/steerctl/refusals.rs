@@ -37,7 +37,7 @@ const STARTS: [Case<'_>; 22] = [
         "",
         1,
         "no LAN device given",
-        Some("name the devices that local packets come in on: --iface lan0"),
+        Some("name the devices that local packets come in on: --iface lan0; or --hook egress"),
     ),
     (
         "--iface lan7",
@@ -76,9 +76,9 @@ const STARTS: [Case<'_>; 22] = [
         NO_HINT,
     ),
     (
-        "--iface wg1 --tunnel wg0",
+        "--iface wg1 --tunnel wg1",
         1,
-        "device wg1: has no Ethernet header, and steering from such a device is not available yet",
+        "device wg1: is a tunnel, so it cannot be a LAN device",
         NO_HINT,
     ),
     (

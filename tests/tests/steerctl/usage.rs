@@ -111,10 +111,10 @@ const CASES: [Case<'_>; 24] = [
         NO_HINT,
     ),
     (
-        "run --iface lan0 --hook egress",
+        "run --iface lan0 --hook xdp",
         2,
-        "--hook egress: not available yet in this version",
-        Some("available: auto, ingress"),
+        "--hook xdp: not available yet in this version",
+        Some("available: auto, ingress, egress, mark"),
     ),
     (
         "run --iface lan0 --placement x",

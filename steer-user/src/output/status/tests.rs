@@ -41,6 +41,9 @@ fn sample() -> StatusReport {
         abi: Some(1),
         pin_dir: "/sys/fs/bpf/steer".into(),
         kernel: Some("6.18.5".into()),
+        hook: "ingress".into(),
+        mss_clamp: "mtu".into(),
+        mark_mask: Some(0xff00_0000),
         groups: vec![GroupReport {
             name: "default".into(),
             id: 0,
@@ -50,6 +53,7 @@ fn sample() -> StatusReport {
             epoch: 3,
             hooks: vec![
                 hook("lan0", 2, "ingress"),
+                hook("wg0", 7, "egress"),
                 hook("wg0", 7, "learn"),
                 HookReport {
                     program_id: None,
@@ -75,6 +79,10 @@ fn sample() -> StatusReport {
             ttl_expired: 3,
             ..PassCounters::default()
         }),
+        counters: CountersReport {
+            returned: 7,
+            ..CountersReport::default()
+        },
         flow_table: FlowTableReport {
             entries: 24,
             capacity: 65_536,

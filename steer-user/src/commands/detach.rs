@@ -1,0 +1,123 @@
+//! `steerctl detach`: removing everything that steer put on this machine.
+
+use super::{Context, Failure, hooks, print_either, routing, show, sysctls};
+use crate::{
+    datapath::{
+        DatapathError,
+        maps::{self, Maps},
+        pins::PinDir,
+    },
+    net::Netlink,
+    output::DetachReport,
+};
+
+/// `steerctl detach`.
+pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failure> {
+    super::requirements::check()??;
+    let pins = &context.pins;
+    // Before the lock: a daemon that waits for it could not step back.
+    if !dry_run && pins.is_used() {
+        pins.dismiss_daemon()?;
+    }
+    let _lock = pins.lock()?;
+    let mut report = DetachReport {
+        pin_dir: pins.path().display().to_string(),
+        hooks: Vec::new(),
+        rules: 0,
+        sysctls: Vec::new(),
+        flows: 0,
+        dry_run,
+    };
+    if pins.is_used() {
+        // Pins of another layout are removed all the same, only not described.
+        if let Ok(maps) = Maps::open(pins) {
+            let netlink = Netlink::connect()?;
+            report.hooks = show::hook_reports(pins, &maps, &netlink, None).await?;
+            report.rules = routing::rules(&netlink, &maps).await?;
+            report.sysctls = sysctls::changed(&maps)?;
+            maps.for_each_flow(|_, _| report.flows += 1)?;
+        }
+    }
+    if !dry_run && pins.has_remains() {
+        report_first(remove_everything(pins).await)?;
+    }
+    print_either(context, &report, || report.render())
+}
+
+fn report_first(errors: Vec<Failure>) -> Result<(), Failure> {
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else {
+        return Ok(());
+    };
+    for error in errors {
+        log::error!("{error}");
+    }
+    Err(first)
+}
+
+/// Detaches every hook, removes rules, routes and pins, and restores sysctls. Errors are collected,
+/// so that one does not keep the rest.
+pub(super) async fn remove_everything(pins: &PinDir) -> Vec<Failure> {
+    let mut errors = Vec::new();
+    match maps_of_any_layout(pins) {
+        Ok(Some(mut maps)) => {
+            errors.extend(remove_hooks(pins, &maps).await);
+            // Packets are marked until here. If this fails, the pins tell the next one what is left.
+            let left = restore_machine(&mut maps).await;
+            if !left.is_empty() {
+                errors.extend(left);
+                return errors;
+            }
+        }
+        Ok(None) => {}
+        Err(error) => errors.push(error.into()),
+    }
+    errors.extend(pins.remove().into_iter().map(Failure::from));
+    errors
+}
+
+async fn remove_hooks(pins: &PinDir, maps: &Maps) -> Vec<Failure> {
+    let mut errors = Vec::new();
+    match maps.hooks() {
+        Ok(known) => {
+            for (key, hook) in known {
+                errors.extend(hooks::remove(pins, key, &hook).await.err());
+            }
+        }
+        Err(error) => errors.push(error.into()),
+    }
+    errors
+}
+
+/// Removes rules and routes, and restores sysctls.
+async fn restore_machine(maps: &mut Maps) -> Vec<Failure> {
+    let mut errors = Vec::new();
+    let removed = async {
+        let slot = maps.settings()?.routing_slot;
+        if slot != 0 {
+            routing::remove(&Netlink::connect()?, slot).await?;
+        }
+        Ok(())
+    };
+    errors.extend(removed.await.err());
+    errors.extend(sysctls::restore_all(maps));
+    errors
+}
+
+/// What these pins know. Another layout's TCX hooks go with their pins; its filters on clsact and
+/// its rules cannot be known.
+pub(super) fn maps_of_any_layout(pins: &PinDir) -> Result<Option<Maps>, DatapathError> {
+    if maps::check_abi(pins).is_err() || maps::check_shapes(pins).is_err() {
+        log::warn!(
+            "{}: of another layout; only what is pinned is removed",
+            pins.path().display()
+        );
+        return Ok(None);
+    }
+    match Maps::open(pins) {
+        Ok(maps) => Ok(Some(maps)),
+        // A start that was killed before it had made all maps had attached nothing.
+        Err(DatapathError::Map { .. } | DatapathError::NotRunning { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

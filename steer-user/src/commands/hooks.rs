@@ -1,0 +1,285 @@
+//! Attaching programs to devices, and detaching them.
+
+use std::collections::HashMap;
+
+use steer_common::abi::{AttachKind, GroupId, Hook, HookKey, HookKind, HookOrder};
+
+use super::{
+    Failure,
+    state::{decode_name, encode_name, hook_key},
+};
+use crate::{
+    datapath::{
+        DatapathError,
+        maps::Maps,
+        pins::PinDir,
+        programs::{self, AttachMode, Programs, Target},
+    },
+    net::{Devices, IngressQdisc, NetError, Netlink},
+    plan::{Attachment, Plan},
+};
+
+/// The devices that are to have a hook, and whether each has a clsact qdisc.
+pub(super) struct HookTargets(HashMap<u32, bool>);
+
+impl HookTargets {
+    /// Asks the kernel about the devices; one with another ingress qdisc is refused if clsact may
+    /// be needed.
+    pub(super) async fn ask(
+        netlink: &Netlink,
+        devices: impl IntoIterator<Item = (&str, u32)>,
+        mode: AttachMode,
+    ) -> Result<Self, Failure> {
+        let mut found = HashMap::new();
+        for (name, ifindex) in devices {
+            let has_clsact = match netlink.ingress_qdisc(ifindex).await? {
+                IngressQdisc::Clsact => true,
+                IngressQdisc::Other(kind) if mode == AttachMode::Clsact => {
+                    return Err(DatapathError::OtherQdisc {
+                        device: name.to_owned(),
+                        kind,
+                    }
+                    .into());
+                }
+                // TCX does not mind another one.
+                IngressQdisc::Absent | IngressQdisc::Other(_) => false,
+            };
+            found.insert(ifindex, has_clsact);
+        }
+        Ok(Self(found))
+    }
+
+    fn set_clsact(&mut self, ifindex: u32) {
+        self.0.insert(ifindex, true);
+    }
+
+    fn has_clsact(&self, ifindex: u32) -> bool {
+        self.0.get(&ifindex).copied().unwrap_or(false)
+    }
+}
+
+/// All that attaching takes.
+pub(super) struct Attacher<'a> {
+    pub(super) pins: &'a PinDir,
+    pub(super) maps: &'a mut Maps,
+    pub(super) programs: &'a mut Programs,
+    pub(super) targets: &'a mut HookTargets,
+    pub(super) mode: AttachMode,
+}
+
+impl Attacher<'_> {
+    /// Attaches one hook and notes it in the maps, before and after, so that no crash leaves a hook
+    /// that nobody knows of.
+    pub(super) fn attach(
+        &mut self,
+        attachment: Attachment<'_>,
+        order: HookOrder,
+        group: GroupId,
+    ) -> Result<AttachKind, DatapathError> {
+        let Attachment {
+            kind,
+            name,
+            ifindex,
+            layer3,
+        } = attachment;
+        let key = hook_key(kind, ifindex);
+        let known = self.maps.hooks()?;
+        let before = known.iter().find(|(found, _)| *found == key);
+        let before = before.map(|(_, hook)| *hook);
+        let has_clsact = self.targets.has_clsact(ifindex);
+        // The last one to leave a qdisc of ours removes it.
+        let is_owner = |(other, hook): &(HookKey, Hook)| {
+            other.ifindex == ifindex && hook.attach == AttachKind::ClsactOwned
+        };
+        let is_ours = !has_clsact || known.iter().any(is_owner);
+        let owned = |attach| match attach {
+            AttachKind::Clsact if is_ours => AttachKind::ClsactOwned,
+            attach => attach,
+        };
+        let mut hook = before.unwrap_or(Hook {
+            name: encode_name(name),
+            attach: owned(AttachKind::Clsact),
+            group: group.into(),
+            program_id: 0,
+            order,
+        });
+        self.maps.set_hook(key, &hook)?;
+        let target = Target {
+            kind,
+            name,
+            ifindex,
+            layer3,
+            has_clsact,
+            order,
+        };
+        let attach = self
+            .programs
+            .attach(self.pins, target, self.mode, before.as_ref())?;
+        hook.attach = owned(attach);
+        if let Some(before) = before.filter(|before| before.order != order) {
+            let is_replaced = before.attach == AttachKind::Tcx && hook.attach == AttachKind::Tcx;
+            if !is_replaced {
+                programs::detach(self.pins, key, name, &before)?;
+            }
+        }
+        hook.group = group.into();
+        hook.order = order;
+        hook.program_id = self.programs.id_at(kind, layer3)?;
+        self.maps.set_hook(key, &hook)?;
+        if hook.attach != AttachKind::Tcx {
+            // The next one on this device finds the qdisc.
+            self.targets.set_clsact(ifindex);
+        }
+        Ok(hook.attach)
+    }
+
+    /// Attaches the hooks of a plan; after an error some may be attached.
+    pub(super) fn attach_all(&mut self, plan: &Plan) -> Result<AttachKind, DatapathError> {
+        let mut way = AttachKind::Tcx;
+        for attachment in plan.attachments() {
+            way = self.attach(attachment, plan.order, plan.group_id)?;
+        }
+        Ok(way)
+    }
+
+    /// Attaches hooks that are there, by the programs of this attacher.
+    pub(super) fn attach_again(
+        &mut self,
+        known: &[(HookKey, Hook)],
+        devices: &Devices,
+    ) -> Result<(), Failure> {
+        for (key, hook) in known {
+            let Some(device) = devices.by_index(key.ifindex) else {
+                continue;
+            };
+            let attachment = Attachment {
+                kind: key.kind,
+                name: &device.name,
+                ifindex: device.ifindex,
+                layer3: device.layer3,
+            };
+            let group = GroupId::try_from(hook.group).unwrap_or(0);
+            self.attach(attachment, hook.order, group)?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes the hooks of this group that the plan does not have: of tunnels that were removed, of
+/// devices that were deleted and made anew.
+pub(super) async fn detach_others(
+    pins: &PinDir,
+    maps: &mut Maps,
+    plan: &Plan,
+) -> Result<(), Failure> {
+    let planned = plan.attachments();
+    let is_planned = |key: &HookKey| {
+        planned
+            .iter()
+            .any(|planned| planned.ifindex == key.ifindex && planned.kind == key.kind)
+    };
+    for (key, hook) in maps.hooks()? {
+        if hook.group == u32::from(plan.group_id) && !is_planned(&key) {
+            remove(pins, key, &hook).await?;
+            maps.remove_hook(key)?;
+        }
+    }
+    for (ifindex, tunnel) in maps.tunnel_devices()? {
+        let is_planned = plan
+            .tunnels
+            .iter()
+            .any(|planned| planned.ifindex == ifindex);
+        if tunnel.group == u32::from(plan.group_id) && !is_planned {
+            maps.remove_tunnel_device(ifindex)?;
+        }
+    }
+    Ok(())
+}
+
+/// Detaches the hooks that were not there before: a start failed that was to change what there is.
+pub(super) async fn remove_new(
+    pins: &PinDir,
+    maps: &mut Maps,
+    before: &[(HookKey, Hook)],
+) -> Result<(), Failure> {
+    for (key, hook) in maps.hooks()? {
+        if before.iter().all(|(known, _)| *known != key) {
+            remove(pins, key, &hook).await?;
+            maps.remove_hook(key)?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn remove(pins: &PinDir, key: HookKey, hook: &Hook) -> Result<(), Failure> {
+    let name = decode_name(&hook.name);
+    if hook.attach == AttachKind::Tcx {
+        return Ok(programs::detach(pins, key, &name, hook)?);
+    }
+    let netlink = Netlink::connect()?;
+    let devices = netlink.devices().await?;
+    if !is_still(&devices, &name, key.ifindex) {
+        log::warn!("device {name} is not here; if it only moved, its filter moved along (--netns)");
+        return Ok(());
+    }
+    // A start that was to move it may have left it at both places.
+    for order in HookOrder::ALL {
+        programs::detach(pins, key, &name, &Hook { order, ..*hook })?;
+    }
+    if hook.attach == AttachKind::ClsactOwned {
+        delete_if_empty(&netlink, key.ifindex).await?;
+    }
+    Ok(())
+}
+
+/// Whether the device is the one that the hook was attached to.
+fn is_still(devices: &Devices, name: &str, ifindex: u32) -> bool {
+    devices
+        .by_name(name)
+        .is_some_and(|device| device.ifindex == ifindex)
+}
+
+async fn delete_if_empty(netlink: &Netlink, ifindex: u32) -> Result<(), NetError> {
+    let is_empty = netlink.clsact_filters(ifindex).await?.is_empty();
+    if is_empty && netlink.ingress_qdisc(ifindex).await? == IngressQdisc::Clsact {
+        netlink.delete_clsact(ifindex).await?;
+    }
+    Ok(())
+}
+
+/// Refuses a device on whose clsact qdisc a filter of steer sits that these pins do not know of.
+pub(super) async fn refuse_foreign_filter(
+    netlink: &Netlink,
+    attachment: Attachment<'_>,
+    known: &[(HookKey, Hook)],
+) -> Result<(), Failure> {
+    let Attachment {
+        kind,
+        name,
+        ifindex,
+        ..
+    } = attachment;
+    let is_known = known
+        .iter()
+        .any(|(key, hook)| *key == hook_key(kind, ifindex) && hook.attach != AttachKind::Tcx);
+    if !is_known && has_filter(netlink, kind, ifindex).await? {
+        return Err(DatapathError::OtherInstance {
+            device: name.to_owned(),
+            program_id: 0,
+        }
+        .into());
+    }
+    Ok(())
+}
+
+/// Whether a filter of steer, this one's or another's, sits on a device's clsact qdisc.
+pub(super) async fn has_filter(
+    netlink: &Netlink,
+    kind: HookKind,
+    ifindex: u32,
+) -> Result<bool, NetError> {
+    let filters = netlink.clsact_filters(ifindex).await?;
+    Ok(filters
+        .iter()
+        .any(|filter| programs::is_filter(kind, filter.ingress, filter.priority, filter.handle)))
+}

@@ -1,0 +1,49 @@
+//! Asking the kernel what planning goes by.
+
+use super::Failure;
+use crate::{
+    net::{
+        Devices, Family, NetError, Netfilter, Netlink, PacketOrigin, RouteQuery,
+        sysctl::{self, RpFilter},
+    },
+    plan::{self, Forwarding, Machine, Plan},
+    sys,
+};
+
+/// The machine as it is now. What netfilter does may remain unknown.
+pub(super) async fn ask<'a>(
+    netlink: &Netlink,
+    devices: &'a Devices,
+) -> Result<Machine<'a>, Failure> {
+    Ok(Machine {
+        devices,
+        netfilter: Netfilter::read().map_err(|error| error.to_string()),
+        rules: netlink.rules().await?,
+        memory_bytes: sys::memory_bytes()?,
+    })
+}
+
+/// How the kernel forwards what a plan is about.
+pub(super) async fn forwarding(netlink: &Netlink, plan: &Plan) -> Result<Forwarding, NetError> {
+    let mut found = Forwarding::default();
+    if !sysctl::ipv4_forwarding()? {
+        found.off.push(Family::V4);
+    }
+    if sysctl::ipv6_forwarding()? == Some(false) {
+        found.off.push(Family::V6);
+    }
+    for prefix in &plan.prefixes {
+        let query = RouteQuery {
+            destination: plan::sample(*prefix),
+            mark: 0,
+            origin: PacketOrigin::Own,
+        };
+        let route = netlink.route_devices(&query).await?;
+        found.routes.push((*prefix, route));
+    }
+    for tunnel in plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0) {
+        let filter: RpFilter = sysctl::rp_filter(&tunnel.name)?;
+        found.rp_filters.push((tunnel.name.clone(), filter));
+    }
+    Ok(found)
+}
