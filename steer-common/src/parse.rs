@@ -121,6 +121,12 @@ impl Parsed {
         vlans: [0; TAGS_MAX as usize],
     };
 
+    /// Where the transport header starts, if that is looked at.
+    #[inline(always)]
+    pub fn l4_offset(&self) -> Option<usize> {
+        (self.l4_offset < u8::MAX).then_some(self.l4_offset.into())
+    }
+
     /// Source and destination.
     #[inline(always)]
     pub(crate) fn addrs(&self) -> (Address, Address) {

@@ -168,7 +168,7 @@ fn is_known<T: Tables>(tables: &T, key: &FlowKey, local: Endpoint) -> bool {
 #[inline(always)]
 fn embedded<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &mut Parsed) -> Option<Endpoint> {
     let version = parsed.version;
-    let offset = usize::from(parsed.l4_offset) + ICMP_BYTES;
+    let offset = parsed.l4_offset()? + ICMP_BYTES;
     let end = parsed.l3_offset + parsed.l3_len_bytes as usize;
     let (src, dst, protocol, l4_offset, kind, identification): (Address, Address, _, _, _, _);
     match version {

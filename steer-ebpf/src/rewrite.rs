@@ -33,7 +33,9 @@ extern "C" fn clamp_syn(skb: *mut __sk_buff, parsed: *const Parsed, ifindex: u32
     let (Some(parsed), Some(maps)) = (unsafe { parsed.as_ref() }, Maps::of(skb)) else {
         return 0;
     };
-    let l4_offset = usize::from(parsed.l4_offset);
+    let Some(l4_offset) = parsed.l4_offset() else {
+        return 0;
+    };
     let Some(mtu_bytes) = maps.mtu_bytes(ifindex) else {
         return 0;
     };

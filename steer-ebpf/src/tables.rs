@@ -171,8 +171,8 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn mtu_bytes(&self, ifindex: u32) -> Option<u32> {
-        let known = TICK_DEVICES.get(ifindex % TICK_DEVICES_MAX as u32)?;
-        (known.ifindex == ifindex).then_some(known.mtu_bytes)
+        let (fit, mtu_bytes) = self.ask_device(ifindex, 0, 0);
+        (fit != Fit::Gone).then_some(mtu_bytes)
     }
 
     #[inline(always)]

@@ -58,11 +58,7 @@ pub struct Target<'a> {
 fn needed(mode: HookMode) -> &'static [&'static str] {
     match mode {
         HookMode::Unset => &[],
-        HookMode::Ingress => &[
-            programs::INGRESS,
-            programs::RETURN,
-            programs::EGRESS,
-        ],
+        HookMode::Ingress => &[programs::INGRESS, programs::RETURN, programs::EGRESS],
         HookMode::Egress => &[programs::LEARN, programs::EGRESS],
         HookMode::Mark => &[programs::MARK, programs::LEARN],
     }
