@@ -1,19 +1,17 @@
 //! The program tier: the packet table and random packets on the loaded program.
 
-use std::{env, str::FromStr};
+use std::time::Duration;
 
-use steer_common::abi::{Admin, Health, MSS_CLAMP_MTU};
+use steer_common::abi::MSS_CLAMP_MTU;
 use steer_tests::{
     packets::{
         build::{self, Arrival},
-        random::Random,
         recipe::{Hook, Recipe},
         row::{Case, PacketTable},
-        traffic::Traffic,
-        world,
     },
     program::{
         compare::{Pair, runnable},
+        differential::{self, Options},
         netns,
     },
 };
@@ -93,71 +91,17 @@ fn the_first_packet_of_all_has_its_mss_lowered() {
     assert_eq!(pair.host.counters().clamped_mss, 2);
 }
 
-/// How many random packets are sent, unless `STEER_PACKETS` says otherwise.
-const PACKETS: usize = 20_000;
-/// After as many, everything starts anew: long before a fragment is too old on one side only, because
-/// the clocks differ by a moment, or one must make room.
-const RUN: usize = 10_000;
-
-/// A number that can be given.
-fn given<T: FromStr>(variable: &str) -> Option<T> {
-    env::var(variable).ok()?.parse().ok()
-}
+/// What a run takes that is not told otherwise. `STEER_PACKETS=1000000` makes a long one,
+/// `STEER_SEED` another one, and `STEER_FROM` compares more from a packet on.
+const TIME: Duration = Duration::from_secs(20);
 
 #[test]
 fn random_packets() {
     needs_root!("random_packets");
-    // Fixed, so that a run can be repeated.
-    let seed = given("STEER_SEED").unwrap_or(1);
-    let packets = given("STEER_PACKETS").unwrap_or(PACKETS);
-    println!("STEER_SEED={seed}");
-    let mut traffic = Traffic::new(seed, &Hook::ALL);
-    let mut pair = Pair::new(65_536).expect("the world");
-    let mut sent = 0;
-    while sent < packets {
-        if sent % RUN == 0 {
-            pair.restart(|_| {}).expect("a new world");
-            let table = world::table(&[(0, 1), (1, 1)]);
-            pair.set_table(0, table).expect("its first table");
-        }
-        if traffic.random().one_in(40) {
-            change(traffic.random(), &mut pair);
-        }
-        let Some(arrival) = runnable(traffic.arrival()) else {
-            continue;
-        };
-        if let Err(error) = pair.send(&arrival) {
-            panic!("STEER_SEED={seed}, packet {sent}: {error:#}");
-        }
-        sent += 1;
+    let options = Options::from_env(TIME).expect("numbers");
+    println!("{options:?}");
+    match differential::run(options) {
+        Ok(summary) => println!("{summary}"),
+        Err(error) => panic!("{error:#}"),
     }
-    println!(
-        "{sent} packets; of the last run {} flows, passed {:?}, {:?}",
-        pair.host.flow_count(),
-        pair.host.pass_counters(),
-        pair.host.counters()
-    );
-}
-
-/// Something happens to the gateway.
-fn change(random: &mut Random, pair: &mut Pair) {
-    let id = random.pick(&[0_u8, 1, 2, 3, 4]);
-    let changed = match random.below(14) {
-        0 => pair.bump_epoch(),
-        1 => {
-            let weights = [(0, random.pick(&[1, 3])), (1, random.pick(&[0, 1, 3]))];
-            pair.set_table(0, world::table(&weights))
-        }
-        2 | 3 => {
-            let clamp = random.pick(&[0, 1, 536, 1_300]);
-            pair.set_settings(|settings| settings.mss_clamp = clamp)
-        }
-        _ => {
-            let admin = random.pick(&[Admin::Active, Admin::Active, Admin::Drain, Admin::Disabled]);
-            let health = random.pick(&[Health::Up, Health::Up, Health::Degraded, Health::Down]);
-            let ifindex = pair.devices.tunnels[usize::from(id)];
-            pair.set_tunnel(id, world::tunnel(ifindex, admin, health))
-        }
-    };
-    changed.expect("the change");
 }

@@ -297,11 +297,9 @@ fn the_devices_mtu_is_the_limit() {
 
     // Without the offsets of a real merged packet, the kernel finds no segment that fits.
     recipe.payload = 3_000;
-    let merged = build::packet(&recipe);
-    let ran = pair
-        .kernel
-        .run_merged(programs::INGRESS, &merged, pair.devices.lan, 1, MTU)
-        .expect("a run");
+    recipe.gso_size = MTU;
+    let merged = build::arrival(&recipe);
+    let ran = pair.kernel.arrive(&pair.devices, &merged).expect("a run");
     assert!(!ran.redirected);
     let passed = pair.kernel.pass_counters().expect("counters");
     assert_eq!(passed[PassReason::TooBig as usize], 2);

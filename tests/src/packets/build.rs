@@ -26,8 +26,27 @@ pub struct Arrival {
     pub gso_size: u32,
     /// How many those are, at least 1.
     pub segments: u32,
+    /// Its mark.
+    pub mark: u32,
+    /// What another program of ours left in its control block.
+    pub marker: u32,
     /// From the start of the hook's layer.
     pub bytes: Vec<u8>,
+}
+
+impl Arrival {
+    /// A packet that is nothing but its bytes.
+    pub fn plain(hook: Hook, bytes: Vec<u8>) -> Self {
+        Self {
+            hook,
+            device: 0,
+            gso_size: 0,
+            segments: 1,
+            mark: 0,
+            marker: 0,
+            bytes,
+        }
+    }
 }
 
 /// The packet of a recipe where it arrives.
@@ -37,6 +56,8 @@ pub fn arrival(recipe: &Recipe) -> Arrival {
         device: recipe.device(),
         gso_size: recipe.gso_size,
         segments: segments(recipe),
+        mark: 0,
+        marker: 0,
         bytes: packet(recipe),
     }
 }

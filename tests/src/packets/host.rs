@@ -16,7 +16,7 @@ use steer_common::{
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
-use super::world::{Buckets, LAN_IFINDEX, LAN_MAC, MTU, SMALL, SMALL_MTU, World};
+use super::world::{Buckets, GONE, LAN_IFINDEX, LAN_MAC, MTU, SMALL, SMALL_MTU, World};
 
 /// A packet in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl HostTables {
         let mut devices = HashMap::new();
         for &(id, tunnel) in &world.tunnels {
             tunnels[usize::from(id)] = Some(tunnel);
-            if tunnel.ifindex != u32::MAX >> 1 {
+            if tunnel.ifindex != GONE {
                 let mtu = if id == SMALL { SMALL_MTU } else { MTU };
                 devices.insert(tunnel.ifindex, mtu);
             }
@@ -164,6 +164,38 @@ impl HostTables {
     /// What happened besides.
     pub fn counters(&self) -> Counters {
         self.counters.get()
+    }
+
+    /// The keys of all flows.
+    pub fn flow_keys(&self) -> Vec<FlowKey> {
+        self.index.borrow().keys().copied().collect()
+    }
+
+    /// All fragments that are remembered.
+    pub fn fragments(&self) -> HashMap<FragmentKey, Fragment> {
+        self.fragments.borrow().clone()
+    }
+
+    /// Puts a flow's last packet at another time, if it has an entry.
+    pub fn set_last_seen(&self, key: &FlowKey, last_seen_ns: u64) {
+        if let Some(flow) = self.flow(key) {
+            flow.last_seen_ns.set(last_seen_ns);
+        }
+    }
+
+    /// Puts every fragment at another time.
+    pub fn set_fragments_seen(&self, seen_ns: u64) {
+        for fragment in self.fragments.borrow_mut().values_mut() {
+            fragment.seen_ns = seen_ns;
+        }
+    }
+
+    /// Forgets every flow.
+    pub fn delete_flows(&mut self) {
+        self.index.borrow_mut().clear();
+        for flow in &mut self.flows {
+            flow.take();
+        }
     }
 
     /// Packets passed, by reason.

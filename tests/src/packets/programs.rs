@@ -17,6 +17,9 @@ use super::{
     world::{LAN_IFINDEX, LAN_MTU, Way, way},
 };
 
+/// In the control block of a packet: a program of ours has sent it on its way.
+pub const STEERED: u32 = 0x5723_5eed;
+
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -39,8 +42,12 @@ pub struct Ran {
     pub parsed: Result<Parsed, PassReason>,
     /// The packet afterwards.
     pub bytes: Vec<u8>,
-    /// The mark that it has afterwards; it came without.
+    /// Its mark afterwards.
     pub mark: u32,
+    /// What it has in its control block afterwards, for another program of ours.
+    pub marker: u32,
+    /// Whether it goes where the program says, and not to the next program or the kernel.
+    pub redirected: bool,
 }
 
 /// What the parser finds.
@@ -71,8 +78,18 @@ pub fn arrive(tables: &HostTables, arrival: &Arrival) -> Ran {
         tables,
         packet,
         bytes: arrival.bytes.clone(),
-        mark: 0,
+        mark: arrival.mark,
     };
+    if arrival.hook == Hook::Egress && arrival.marker == STEERED {
+        return Ran {
+            seen: Seen::Left,
+            parsed,
+            bytes: run.bytes,
+            mark: run.mark,
+            marker: 0,
+            redirected: false,
+        };
+    }
     let (seen, parsed) = match parsed {
         Ok(mut parsed) => {
             let seen = if arrival.hook.is_out() {
@@ -89,11 +106,20 @@ pub fn arrive(tables: &HostTables, arrival: &Arrival) -> Ran {
         let counter = &tables.pass_counters[reason as usize];
         counter.set(counter.get() + 1);
     }
+    let to_tunnel = match (seen, arrival.hook) {
+        (Seen::Sent(_), Hook::Lan | Hook::LanL3) => true,
+        (Seen::Sent(exit), Hook::Egress) => {
+            exit.ifindex != tables.tunnel_devices[usize::from(arrival.device)].0
+        }
+        _ => false,
+    };
     Ran {
         seen,
         parsed,
         bytes: run.bytes,
         mark: run.mark,
+        marker: if to_tunnel { STEERED } else { arrival.marker },
+        redirected: to_tunnel || matches!(seen, Seen::Forwarded(_)),
     }
 }
 
@@ -158,16 +184,26 @@ impl Run<'_> {
             return Seen::Passed(PassReason::RouterOptions);
         }
         let way = way(parsed.key.addr(parsed.source.other()));
-        let length = tables.segment_bytes.get().unwrap_or(parsed.l3_len_bytes);
+        // The kernel does not measure segments here (`is_skb_forwardable` in `net/core/dev.c`).
+        let length = if arrival.gso_size > 0 {
+            0
+        } else {
+            parsed.l3_len_bytes
+        };
         match way {
             Way::Nowhere => Seen::Passed(PassReason::NotForwarded),
-            Way::Lan(_) | Way::Silent if length > LAN_MTU => Seen::Passed(PassReason::TooBig),
+            Way::Lan(_) | Way::Bare(_) | Way::Silent if length > LAN_MTU => {
+                Seen::Passed(PassReason::TooBig)
+            }
             Way::Silent => Seen::Passed(PassReason::NoNeighbour),
             Way::Elsewhere(mtu) if length > mtu => Seen::Passed(PassReason::TooBig),
             Way::Elsewhere(_) => Seen::Passed(PassReason::NotLan),
-            Way::Lan(device) => {
+            Way::Lan(device) | Way::Bare(device) => {
                 tables.note(|counters| counters.returned += 1);
-                self.bytes = delivered(&forwarded(&self.bytes, parsed));
+                self.bytes = forwarded(&self.bytes, parsed);
+                if matches!(way, Way::Lan(_)) {
+                    self.bytes = delivered(&self.bytes);
+                }
                 Seen::Forwarded(device)
             }
         }
@@ -176,7 +212,7 @@ impl Run<'_> {
     fn set_mark(&mut self, tunnel: TunnelId) {
         let mask = self.tables.settings.mark_mask;
         if mask != 0 {
-            self.mark = Settings::mark_of(mask, tunnel);
+            self.mark = self.mark & !mask | Settings::mark_of(mask, tunnel);
         }
     }
 

@@ -300,7 +300,7 @@ fn bend(random: &mut Random, recipe: &mut Recipe) {
             _ => recipe.dst_port = random.pick(&[4_789, 6_081, 51_820]),
         },
         _ => {
-            let odd: [IpAddr; 10] = [
+            let odd: [IpAddr; 18] = [
                 Ipv4Addr::LOCALHOST.into(),
                 Ipv4Addr::new(169, 254, 3, 4).into(),
                 Ipv4Addr::BROADCAST.into(),
@@ -311,6 +311,15 @@ fn bend(random: &mut Random, recipe: &mut Recipe) {
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x0a01, 2).into(),
                 Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 8, 1).into(),
                 Ipv6Addr::new(0xfd00, 2, 0, 0, 0, 0, 9, 0).into(),
+                // Behind the LAN's other devices, and behind none of them.
+                Ipv4Addr::new(10, 1, 0, 99).into(),
+                Ipv4Addr::new(10, 10, 0, 2).into(),
+                Ipv4Addr::new(10, 11, 0, 2).into(),
+                Ipv4Addr::new(172, 16, 0, 2).into(),
+                Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x99).into(),
+                Ipv6Addr::new(0xfd00, 0x10, 0, 0, 0, 0, 0, 2).into(),
+                Ipv6Addr::new(0xfd00, 0x11, 0, 0, 0, 0, 0, 2).into(),
+                Ipv6Addr::new(0xfd00, 0x172, 0, 0, 0, 0, 0, 2).into(),
             ];
             let addr = random.pick(&odd);
             if random.one_in(2) {

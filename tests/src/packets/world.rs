@@ -35,6 +35,9 @@ pub const SMALL: TunnelId = 5;
 /// Its MTU.
 pub const SMALL_MTU: u32 = 1_280;
 
+/// The number of a device that is gone: they are given out in ascending order, so nothing has it.
+pub const GONE: u32 = u32::MAX >> 1;
+
 /// Idle time-outs of the default settings.
 const SECOND: u64 = 1_000_000_000;
 
@@ -117,6 +120,8 @@ fn known_addresses() -> Vec<([u8; 16], KnownAddress)> {
 pub enum Way {
     /// Out on the LAN by this device, to a host whose MAC address is known.
     Lan(&'static str),
+    /// Out on the LAN by this device, which has no MAC headers and no neighbours.
+    Bare(&'static str),
     /// Out on the LAN, to a host that does not answer.
     Silent,
     /// Out by a device with this MTU that is not steer's.
@@ -126,7 +131,7 @@ pub enum Way {
 }
 
 /// The kernel's ways, as far as it has any.
-const WAYS: [(&str, u32, Way); 22] = [
+const WAYS: [(&str, u32, Way); 24] = [
     ("10.1.0.0", 16, Way::Silent),
     ("10.1.0.1", 32, Way::Nowhere),
     ("10.1.0.2", 31, Way::Lan("lan0")),
@@ -138,6 +143,7 @@ const WAYS: [(&str, u32, Way); 22] = [
     ("10.10.0.1", 32, Way::Nowhere),
     ("10.10.0.2", 32, Way::Lan("lan0.10")),
     ("10.10.255.255", 32, Way::Nowhere),
+    ("10.11.0.0", 16, Way::Bare("lan1")),
     ("172.16.0.0", 12, Way::Elsewhere(LAN_MTU)),
     ("fd00:1::", 32, Way::Silent),
     ("fd00:1::1", 128, Way::Nowhere),
@@ -148,6 +154,7 @@ const WAYS: [(&str, u32, Way); 22] = [
     ("fd00:10::", 32, Way::Silent),
     ("fd00:10::1", 128, Way::Nowhere),
     ("fd00:10::2", 128, Way::Lan("lan0.10")),
+    ("fd00:11::", 32, Way::Bare("lan1")),
     ("fd00:172::", 32, Way::Elsewhere(LAN_MTU)),
 ];
 
@@ -186,8 +193,6 @@ impl World {
             (addr.octets(), 32, group)
         };
         let [t0, t1, t2, t3, t4, t5] = devices;
-        // Device numbers are given out in ascending order: nothing has this one.
-        let gone = u32::MAX >> 1;
         Self {
             settings: Settings {
                 abi_version: ABI_VERSION,
@@ -223,7 +228,7 @@ impl World {
                 (3, tunnel(t3, Admin::Drain, Health::Up)),
                 (4, tunnel(t4, Admin::Active, Health::Down)),
                 (5, tunnel(t5, Admin::Active, Health::Up)),
-                (6, tunnel(gone, Admin::Active, Health::Up)),
+                (6, tunnel(GONE, Admin::Active, Health::Up)),
             ],
             tables: vec![
                 (0, table(&[(0, 1), (1, 1)])),

@@ -9,16 +9,18 @@ use aya::{
     programs::{ProgramError, ProgramInfo, SchedClassifier, TcAttachType, TestRun as _, tc},
     util::KernelVersion,
 };
-use bytemuck::{CheckedBitPattern, NoUninit, Pod};
+use bytemuck::{CheckedBitPattern, NoUninit};
+use nix::sched::sched_getcpu;
 use steer_common::abi::{
-    self, BUCKETS, Counters, FlowEntry, FlowKey, GroupId, HookKey, LanDevice, LinkLayer,
-    PassReason, Prefix, Settings, Tunnel, TunnelCounters, TunnelId, TunnelRef, maps, programs,
+    self, BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, HookKey,
+    LanDevice, LinkLayer, PassReason, Prefix, Settings, Tunnel, TunnelCounters, TunnelId,
+    TunnelRef, maps, programs,
 };
 use steer_user::datapath::object::OBJECT;
 
 use super::{
     netns::Devices,
-    skb::{context, mark},
+    skb::{self, SKB_BYTES, context},
 };
 use crate::packets::{
     build::Arrival,
@@ -37,6 +39,12 @@ const OUTPUT_BYTES: usize = 4_096;
 pub type RawKey = [u8; size_of::<FlowKey>()];
 /// A flow entry as the maps have it.
 pub type RawEntry = [u8; size_of::<FlowEntry>()];
+/// A fragment's key as the maps have it.
+pub(super) type RawFragmentKey = [u8; size_of::<FragmentKey>()];
+/// A fragment as the maps have it.
+pub(super) type RawFragment = [u8; size_of::<Fragment>()];
+/// The tick of each CPU, and the time in nanoseconds that its programs have seen in it.
+const TICK_CLOCK: &str = "tick_clock";
 
 /// What a program did with a packet.
 #[derive(Debug)]
@@ -45,8 +53,10 @@ pub struct Ran {
     pub redirected: bool,
     /// The packet afterwards.
     pub bytes: Vec<u8>,
-    /// The mark that it has afterwards; it came without.
+    /// Its mark afterwards.
     pub mark: u32,
+    /// What it has in its control block afterwards, for another program of ours.
+    pub marker: u32,
     /// Time of one run.
     pub duration: Duration,
 }
@@ -104,11 +114,15 @@ impl Kernel {
                 HashMap::<_, [u8; 16], [u8; 8]>::try_from(self.map_mut(maps::ADDRESSES)?)?;
             map.insert(addr, raw::<_, 8>(known), 0)?;
         }
-        for ifindex in [devices.lan, devices.vlan] {
+        for (ifindex, link_layer, hook_ifindex) in [
+            (devices.lan, LinkLayer::Ethernet, devices.lan),
+            (devices.vlan, LinkLayer::Ethernet, devices.lan),
+            (devices.bare, LinkLayer::Network, devices.bare),
+        ] {
             const BYTES: usize = size_of::<LanDevice>();
             let device = LanDevice {
-                link_layer: LinkLayer::Ethernet,
-                hook_ifindex: devices.lan,
+                link_layer,
+                hook_ifindex,
             };
             let mut map =
                 HashMap::<_, u32, [u8; BYTES]>::try_from(self.map_mut(maps::LAN_DEVICES)?)?;
@@ -181,13 +195,43 @@ impl Kernel {
 
     /// How many flows are entered.
     pub fn flow_count(&self) -> Result<usize> {
+        Ok(self.flow_keys()?.len())
+    }
+
+    /// The keys of all flows.
+    pub fn flow_keys(&self) -> Result<Vec<FlowKey>> {
         let map = HashMap::<_, RawKey, RawEntry>::try_from(self.map(maps::FLOWS)?)?;
-        let mut count = 0;
-        for key in map.keys() {
-            key?;
-            count += 1;
-        }
-        Ok(count)
+        map.keys().map(|key| checked(&key?)).collect()
+    }
+
+    /// All fragments that are remembered.
+    pub fn fragments(&self) -> Result<Vec<(FragmentKey, Fragment)>> {
+        let map = HashMap::<_, RawFragmentKey, RawFragment>::try_from(self.map(maps::FRAGMENTS)?)?;
+        map.iter()
+            .map(|element| {
+                let (key, fragment) = element?;
+                Ok((checked(&key)?, checked(&fragment)?))
+            })
+            .collect()
+    }
+
+    /// Writes what is remembered of a fragment.
+    pub fn set_fragment(&mut self, key: &FragmentKey, fragment: &Fragment) -> Result<()> {
+        let map = self.map_mut(maps::FRAGMENTS)?;
+        let mut map = HashMap::<_, RawFragmentKey, RawFragment>::try_from(map)?;
+        let (key, fragment): (RawFragmentKey, RawFragment) = (raw(key), raw(fragment));
+        Ok(map.insert(key, fragment, 0)?)
+    }
+
+    /// The time that the programs saw last on this CPU.
+    pub fn clock_ns(&self) -> Result<u64> {
+        let map = PerCpuArray::<_, [u64; 2]>::try_from(self.map(TICK_CLOCK)?)?;
+        let cpu = sched_getcpu()?;
+        let clocks = map.get(&0, 0)?;
+        let [_, now_ns] = clocks
+            .get(cpu)
+            .with_context(|| format!("clock of CPU {cpu}"))?;
+        Ok(*now_ns)
     }
 
     /// Packets passed by reason, of all CPUs.
@@ -267,7 +311,7 @@ impl Kernel {
             Hook::Tunnel => programs::LEARN,
             Hook::Return => programs::RETURN,
         };
-        self.run(program, &arrival.bytes, devices.of(arrival), 1)
+        self.call(program, devices.of(arrival), arrival, 1)
     }
 
     /// Sends a frame through the program on the LAN device.
@@ -277,25 +321,18 @@ impl Kernel {
 
     /// Runs a program on a packet, again and again on what it left of it.
     pub fn run(&self, program: &str, packet: &[u8], device: u32, repeat: u32) -> Result<Ran> {
-        self.run_merged(program, packet, device, repeat, 0)
+        let arrival = Arrival::plain(Hook::Lan, packet.to_vec());
+        self.call(program, device, &arrival, repeat)
     }
 
-    /// Runs a program on a packet that stands for segments of a size.
-    pub fn run_merged(
-        &self,
-        program: &str,
-        packet: &[u8],
-        device: u32,
-        repeat: u32,
-        gso_size: u32,
-    ) -> Result<Ran> {
-        let context = context(device, gso_size, u32::from(gso_size > 0) * 2);
+    fn call(&self, program: &str, device: u32, arrival: &Arrival, repeat: u32) -> Result<Ran> {
+        let context = context(device, arrival);
         let mut bytes = vec![0; OUTPUT_BYTES];
-        let mut after = context;
+        let mut after = [0; SKB_BYTES];
         let result = self
             .program(program)?
             .test_run(TestRunOptions {
-                data_in: Some(packet),
+                data_in: Some(&arrival.bytes),
                 data_out: Some(&mut bytes),
                 ctx_in: Some(&context),
                 ctx_out: Some(&mut after),
@@ -312,7 +349,8 @@ impl Kernel {
         Ok(Ran {
             redirected,
             bytes,
-            mark: mark(&after),
+            mark: skb::mark(&after),
+            marker: skb::marker(&after),
             duration: result.duration,
         })
     }
@@ -359,7 +397,3 @@ fn checked<T: CheckedBitPattern>(bytes: &[u8]) -> Result<T> {
     bytemuck::checked::try_pod_read_unaligned(bytes)
         .map_err(|error| anyhow!("a map holds an invalid value: {error}"))
 }
-
-/// Asserts that a counter is plain numbers.
-const fn is_pod<T: Pod>() {}
-const _: () = is_pod::<TunnelCounters>();

@@ -18,6 +18,8 @@ pub struct Devices {
     pub lan: u32,
     /// What stands for a VLAN device on it.
     pub vlan: u32,
+    /// The device on the LAN that has no MAC headers.
+    pub bare: u32,
     /// The tunnels' devices, in the order of [`DEVICES`].
     pub tunnels: [u32; DEVICES.len()],
 }
@@ -26,7 +28,8 @@ impl Devices {
     /// The device where a packet arrives.
     pub fn of(&self, arrival: &Arrival) -> u32 {
         match arrival.hook {
-            Hook::Lan | Hook::LanL3 | Hook::Mark | Hook::MarkL3 => self.lan,
+            Hook::Lan | Hook::Mark => self.lan,
+            Hook::LanL3 | Hook::MarkL3 => self.bare,
             Hook::Egress | Hook::Tunnel | Hook::Return => self.tunnels[usize::from(arrival.device)],
         }
     }
@@ -44,6 +47,8 @@ pub fn enter() -> Result<Devices> {
         ip(&["tuntap", "add", name, "mode", "tap"])?;
         ip(&["link", "set", name, "address", &mac, "up"])?;
     }
+    ip(&["tuntap", "add", "lan1", "mode", "tun"])?;
+    ip(&["link", "set", "lan1", "up"])?;
     let mut tunnels = [0; DEVICES.len()];
     for ((id, name), number) in (0..).zip(DEVICES).zip(&mut tunnels) {
         let mtu = if id == SMALL { SMALL_MTU } else { MTU }.to_string();
@@ -61,6 +66,7 @@ pub fn enter() -> Result<Devices> {
     Ok(Devices {
         lan: ifindex("lan0")?,
         vlan: ifindex("lan0.10")?,
+        bare: ifindex("lan1")?,
         tunnels,
     })
 }
@@ -82,9 +88,11 @@ fn routes() -> Result<()> {
     }
     for (prefix, device) in [
         ("10.2.0.0/16", "t0"),
+        ("10.11.0.0/16", "lan1"),
         ("172.16.0.0/12", "wan0"),
         ("fd00:1::/32", "lan0"),
         ("fd00:10::/32", "lan0.10"),
+        ("fd00:11::/32", "lan1"),
         ("fd00:2::/32", "t0"),
         ("fd00:172::/32", "wan0"),
     ] {

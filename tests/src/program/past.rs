@@ -9,13 +9,10 @@ use aya::{
     util::nr_cpus,
 };
 use steer_common::abi::{
-    Counters, FlowEntry, Fragment, FragmentKey, PassReason, TUNNELS_MAX, TunnelCounters, maps,
+    Counters, FlowEntry, Fragment, PassReason, TUNNELS_MAX, TunnelCounters, maps,
 };
 
-use super::kernel::{Kernel, RawEntry, RawKey};
-
-type RawFragmentKey = [u8; size_of::<FragmentKey>()];
-type RawFragment = [u8; size_of::<Fragment>()];
+use super::kernel::{Kernel, RawEntry, RawFragment, RawFragmentKey, RawKey};
 
 impl Kernel {
     /// Deletes every flow's entry.
