@@ -234,7 +234,9 @@ impl Before {
             ..self.settings
         })?;
         sysctls::undo(attacher.maps, plan, &self.tunnels);
-        if self.settings.hook != plan.mode {
+        let now = attacher.maps.hooks()?;
+        let is_replaced = self.hooks.iter().any(|known| !now.contains(known));
+        if is_replaced && self.settings.hook != plan.mode {
             let mut programs = Programs::load(attacher.pins, plan.max_flows, self.settings.hook)?;
             let mut attacher = Attacher {
                 programs: &mut programs,

@@ -2,6 +2,7 @@
 
 mod batch;
 mod error;
+mod link;
 pub mod maps;
 pub mod object;
 pub mod pins;

@@ -315,7 +315,10 @@ fn unmount(dir: &Path) -> io::Result<()> {
 }
 
 fn report(path: &Path, result: io::Result<()>) {
-    if let Err(error) = result {
+    // Removing everything came first.
+    if let Err(error) = result
+        && error.kind() != io::ErrorKind::NotFound
+    {
         log::warn!("cleaning up {}: {error}", path.display());
     }
 }

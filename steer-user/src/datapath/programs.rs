@@ -13,7 +13,7 @@ use aya::{
 use nix::errno::Errno;
 use steer_common::abi::{AttachKind, Hook, HookKey, HookKind, HookMode, HookOrder, maps, programs};
 
-use super::{error::DatapathError, object::OBJECT, pins::PinDir};
+use super::{error::DatapathError, link, object::OBJECT, pins::PinDir};
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
@@ -335,7 +335,11 @@ fn attach_to_clsact(program: &mut SchedClassifier, target: Target<'_>) -> Result
 pub fn detach(pins: &PinDir, key: HookKey, device: &str, hook: &Hook) -> Result<()> {
     use aya::programs::Link as _;
     if hook.attach == AttachKind::Tcx {
-        return remove_pin(&pins.link(key.kind, key.ifindex));
+        let pin = pins.link(key.kind, key.ifindex);
+        if let Err(error) = link::detach(&pin) {
+            log::debug!("{}: {error}; removing the pin does it, too", pin.display());
+        }
+        return remove_pin(&pin);
     }
     let Ok(link) = clsact_link(key.kind, device, hook.order) else {
         return Ok(());

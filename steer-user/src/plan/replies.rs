@@ -155,7 +155,13 @@ impl Plan {
 
 /// The address of a prefix that stands for all when the kernel is asked for a route.
 pub fn sample(prefix: IpNet) -> std::net::IpAddr {
-    prefix.hosts().next().unwrap_or(prefix.addr())
+    let mut hosts = prefix.hosts();
+    let first = hosts.next().unwrap_or(prefix.addr());
+    match prefix {
+        IpNet::V4(_) => first,
+        // The first one belongs to the routers (RFC 4291 section 2.6.1).
+        IpNet::V6(_) => hosts.next().unwrap_or(first),
+    }
 }
 
 #[cfg(test)]

@@ -115,6 +115,18 @@ impl Gateway {
         self.host.ip(args)
     }
 
+    /// Sets a sysctl in the gateway's namespace.
+    pub fn sysctl(&self, name: &str, value: &str) -> Result<()> {
+        let setting = format!("{name}={value}");
+        self.host.output("sysctl", &["-qw", &setting]).map(drop)
+    }
+
+    /// The value of a sysctl in the gateway's namespace.
+    pub fn value(&self, name: &str) -> Result<String> {
+        let value = self.host.output("sysctl", &["-n", name])?;
+        Ok(value.trim().to_owned())
+    }
+
     /// `steerctl` with this gateway's namespace, and its pin directory or another one.
     pub fn command_at(&self, pin_dir: &Path) -> Command {
         let mut command = Command::new(&self.steerctl);

@@ -68,6 +68,12 @@ pub(crate) fn steer<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&[verb], &STEER[..], more].concat()
 }
 
+/// Makes the kernel forward what steer leaves to it, by `wg0`.
+pub(crate) fn forwards(gateway: &Gateway) -> Result<()> {
+    gateway.sysctl("net.ipv4.ip_forward", "1")?;
+    gateway.ip(&["route", "add", "10.2.0.0/16", "dev", "wg0"])
+}
+
 /// What `traces` must be again when steer is gone.
 pub(crate) fn is_as_before(gateway: &Gateway, before: &str) -> Result<()> {
     let now = gateway.traces()?;

@@ -5,8 +5,10 @@ mod fixture;
 
 mod changes;
 mod devices;
+mod hooks;
 mod json;
 mod life;
 mod pins;
 mod refusals;
+mod routing;
 mod usage;
