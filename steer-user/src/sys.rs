@@ -39,6 +39,15 @@ pub fn netns_inode() -> io::Result<u64> {
     Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
+/// Whether a network namespace is in use, or has a name.
+pub fn has_netns(inode: u64) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let is_it = |path: std::path::PathBuf| fs::metadata(path).is_ok_and(|data| data.ino() == inode);
+    let entries = |dir: &str| fs::read_dir(dir).into_iter().flatten().flatten();
+    entries("/run/netns").any(|entry| is_it(entry.path()))
+        || entries("/proc").any(|entry| is_it(entry.path().join("ns/net")))
+}
+
 /// The version in a release string such as `6.1.0-28-amd64`.
 pub fn parse_kernel_release(release: &str) -> Option<KernelVersion> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -173,5 +182,7 @@ mod tests {
         assert!(parse_kernel_release(&release).is_some());
         assert!(memory_bytes().expect("memory") > 0);
         Capabilities::effective().expect("capabilities");
+        assert!(has_netns(netns_inode().expect("a namespace")));
+        assert!(!has_netns(1));
     }
 }

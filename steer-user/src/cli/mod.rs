@@ -17,7 +17,8 @@ pub use values::{MAX_FLOWS_MAX, Placement};
 
 use crate::datapath::programs::AttachMode;
 use crate::plan::{
-    self, FlowEndpoint, HookChoice, IdleSpec, MarkMask, MssClamp, Request, TunnelSpec, WeightSpec,
+    self, FlowEndpoint, FlowNumbers, HookChoice, IdleSpec, MarkMask, MssClamp, Request, TunnelSpec,
+    WeightSpec,
 };
 
 /// Where the maps and links are pinned without `--pin-dir`.
@@ -263,13 +264,14 @@ pub enum FlowSort {
 /// Arguments of `explain`.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
-    /// Protocol: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah or a number.
+    /// Protocol: tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah, l2tp or a number.
     #[arg(value_name = "PROTO", value_parser = plan::protocol)]
     pub protocol: u8,
-    /// Sender; for ICMP echo the port is the identifier.
+    /// Sender: ADDR, `ADDR:PORT` or `[ADDR6]:PORT`. For ICMP echo, ESP, AH, GRE and `L2TPv3` the port is the
+    /// identifier, SPI, key or session, decimal or 0x…, at either end.
     #[arg(
         value_name = "SRC[:PORT]",
-        help = "Sender: ADDR, ADDR:PORT or [ADDR6]:PORT; for ICMP echo the port is the identifier"
+        help = "Sender: ADDR, ADDR:PORT or [ADDR6]:PORT; for ICMP echo, ESP, AH, GRE and L2TPv3 the port is the identifier, SPI, key or session, decimal or 0x…, at either end"
     )]
     pub src: FlowEndpoint,
     /// Receiver, written likewise.
@@ -314,20 +316,38 @@ fn check_flow(flow: &ExplainArgs) -> Result<(), Refusal> {
         );
     }
     let name = plan::protocol_name(flow.protocol);
-    let has_ports = plan::has_ports(flow.protocol);
+    let numbers = FlowNumbers::of(flow.protocol);
     for end in [flow.src, flow.dst] {
-        if has_ports && end.port.is_none() {
-            return refuse(
-                format!("{}: a {name} flow has ports", end.addr),
-                "for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80",
-            );
+        match (numbers, end.number) {
+            (FlowNumbers::Ports, None) => {
+                return refuse(
+                    format!("{}: a {name} flow has ports", end.addr),
+                    "for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80",
+                );
+            }
+            (FlowNumbers::None, Some(_)) => {
+                return refuse(
+                    format!("{}: a {name} flow has no ports", end.addr),
+                    "leave out the port",
+                );
+            }
+            (_, Some(number)) if number > numbers.max() => {
+                return refuse(
+                    format!("{}: {number} is too large for a {name} flow", end.addr),
+                    "ports and echo identifiers are at most 65535",
+                );
+            }
+            _ => {}
         }
-        if !has_ports && end.port.is_some() && !plan::has_identifier(flow.protocol) {
-            return refuse(
-                format!("{}: a {name} flow has no ports", end.addr),
-                "leave out the port",
-            );
-        }
+    }
+    let is_shared = matches!(numbers, FlowNumbers::Echo | FlowNumbers::Number);
+    if let (true, Some(src), Some(dst)) = (is_shared, flow.src.number, flow.dst.number)
+        && src != dst
+    {
+        return refuse(
+            format!("{src} and {dst}: both ends of a {name} flow have the same identifier"),
+            "give it at one end",
+        );
     }
     Ok(())
 }

@@ -64,6 +64,10 @@ fn the_other_verbs() {
         "explain tcp 10.1.0.2:40000 10.2.0.2:80",
         "explain icmp 10.1.0.2 10.2.0.2",
         "explain icmpv6 [fd00::1]:7 [fd00::2]:7",
+        "explain esp 10.1.0.2:0x1001 10.2.0.2",
+        "explain gre 10.1.0.2 10.2.0.2:4294967295",
+        "explain ah [fd00::1]:1 [fd00::2]",
+        "explain l2tp 10.1.0.2 10.2.0.2",
         "completions bash",
         "man",
     ] {
@@ -134,8 +138,18 @@ fn refusals() {
              hint: for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80",
         ),
         (
-            "explain gre 10.1.0.2:1 10.2.0.2",
-            "steerctl: 10.1.0.2: a gre flow has no ports\nhint: leave out the port",
+            "explain ipv6 10.1.0.2:1 10.2.0.2",
+            "steerctl: 10.1.0.2: a ipv6 flow has no ports\nhint: leave out the port",
+        ),
+        (
+            "explain udp 10.1.0.2:65536 10.2.0.2:1",
+            "steerctl: 10.1.0.2: 65536 is too large for a udp flow\n\
+             hint: ports and echo identifiers are at most 65535",
+        ),
+        (
+            "explain esp 10.1.0.2:1 10.2.0.2:2",
+            "steerctl: 1 and 2: both ends of a esp flow have the same identifier\n\
+             hint: give it at one end",
         ),
         (
             "explain icmp 10.1.0.2 fd00::1",

@@ -9,6 +9,7 @@ use crate::{
     },
     net::Netlink,
     output::DetachReport,
+    sys,
 };
 
 /// `steerctl detach`.
@@ -31,6 +32,7 @@ pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failu
     if pins.is_used() {
         // Pins of another layout are removed all the same, only not described.
         if let Ok(maps) = Maps::open(pins) {
+            refuse_other_netns(pins, &maps)?;
             let netlink = Netlink::connect()?;
             report.hooks = show::hook_reports(pins, &maps, &netlink, None).await?;
             report.rules = routing::rules(&netlink, &maps).await?;
@@ -42,6 +44,19 @@ pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failu
         report_first(remove_everything(pins).await)?;
     }
     print_either(context, &report, || report.render())
+}
+
+/// Rules, routes and sysctls can only be removed in their own namespace. One that is gone took them
+/// along.
+fn refuse_other_netns(pins: &PinDir, maps: &Maps) -> Result<(), Failure> {
+    let settings = maps.settings()?;
+    let is_here = settings.netns == sys::netns_inode()?;
+    let has_any = settings.routing_slot != 0 || !sysctls::changed(maps)?.is_empty();
+    if has_any && !is_here && sys::has_netns(settings.netns) {
+        let dir = pins.path().to_owned();
+        return Err(DatapathError::OtherNetns { dir }.into());
+    }
+    Ok(())
 }
 
 fn report_first(errors: Vec<Failure>) -> Result<(), Failure> {
@@ -93,13 +108,21 @@ async fn remove_hooks(pins: &PinDir, maps: &Maps) -> Vec<Failure> {
 async fn restore_machine(maps: &mut Maps) -> Vec<Failure> {
     let mut errors = Vec::new();
     let removed = async {
-        let slot = maps.settings()?.routing_slot;
-        if slot != 0 {
-            routing::remove(&Netlink::connect()?, slot).await?;
+        let settings = maps.settings()?;
+        // What another namespace has is not what these numbers mean here.
+        if settings.netns != sys::netns_inode()? {
+            return Ok(false);
         }
-        Ok(())
+        if settings.routing_slot != 0 {
+            routing::remove(&Netlink::connect()?, settings.routing_slot).await?;
+        }
+        Ok(true)
     };
-    errors.extend(removed.await.err());
+    match removed.await {
+        Ok(false) => return errors,
+        Ok(true) => {}
+        Err(error) => errors.push(error),
+    }
     errors.extend(sysctls::restore_all(maps));
     errors
 }

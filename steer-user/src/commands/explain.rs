@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use steer_common::{
     abi::{
         AddressKind, BucketTable, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId,
-        KnownAddress, NO_TUNNEL, PassReason, Settings, Tunnel, TunnelCounters, TunnelId, VlanKey,
+        HookMode, KnownAddress, NO_TUNNEL, Origin, PassReason, Settings, Tunnel, TunnelCounters,
+        TunnelId, VlanKey,
     },
     decide::{self, Place},
     key::Address,
@@ -23,7 +24,7 @@ use crate::{
     datapath::{DatapathError, maps::Maps},
     net::{Devices, Netlink},
     output::ExplainReport,
-    plan,
+    plan::FlowNumbers,
 };
 
 /// `steerctl explain`.
@@ -43,12 +44,7 @@ fn explain_report(
     let names = Names::read(maps)?;
     let settings = maps.settings()?;
     let now_ns = now_ns();
-    let identifier = args.src.port.or(args.dst.port);
-    let ports = if plan::has_identifier(args.protocol) {
-        (identifier.unwrap_or(0), identifier.unwrap_or(0))
-    } else {
-        (args.src.port.unwrap_or(0), args.dst.port.unwrap_or(0))
-    };
+    let ports = ports(args);
     let mut key = FlowKey::EMPTY;
     let (src, dst) = (in_memory(args.src.addr), in_memory(args.dst.addr));
     key.set(src, dst, ports.0, ports.1, args.protocol);
@@ -72,17 +68,23 @@ fn explain_report(
     let Some(group) = longest(args.dst.addr).or_else(|| longest(args.src.addr)) else {
         return Ok(none(PassReason::NotSteered.name(), None));
     };
-    for addr in [args.dst.addr, args.src.addr] {
-        // Tunnels' own addresses are steered from, to the tunnel that they belong to.
-        if let Some(known) = maps.address(&bytemuck::cast(in_memory(addr)))?
-            && (addr == args.dst.addr || known.kind == AddressKind::Endpoint)
-        {
-            let reason = match known.kind {
-                AddressKind::Own => PassReason::OwnAddress,
-                AddressKind::Endpoint => PassReason::TunnelEndpoint,
-            };
-            return Ok(none(reason.name(), Some(group)));
-        }
+    let (near, far) = if longest(args.dst.addr).is_some() {
+        (args.src.addr, args.dst.addr)
+    } else {
+        (args.dst.addr, args.src.addr)
+    };
+    let known = |addr| maps.address(&bytemuck::cast(in_memory(addr)));
+    if let Some(known) = known(far)? {
+        let reason = match known.kind {
+            AddressKind::Own => PassReason::OwnAddress,
+            AddressKind::Endpoint => PassReason::TunnelEndpoint,
+        };
+        return Ok(none(reason.name(), Some(group)));
+    }
+    let own = known(near)?.filter(|known| known.kind == AddressKind::Own);
+    if own.is_some() && settings.hook == HookMode::Mark {
+        // This gateway's own packets enter by no LAN device.
+        return Ok(none(PassReason::OwnAddress.name(), Some(group)));
     }
     let entry = maps
         .flow(&key)?
@@ -99,6 +101,16 @@ fn explain_report(
             entry: Some(names.flow_report(&key, &entry, now_ns)),
         });
     }
+    if let Some(owner) = own.filter(|own| own.tunnel != u32::from(NO_TUNNEL)) {
+        let is_usable = view.state(owner.tunnel).is_some_and(Tunnel::is_usable);
+        if !is_usable {
+            return Ok(none(PassReason::NoTunnel.name(), Some(group)));
+        }
+        return Ok(ExplainReport {
+            tunnel: names.tunnel(owner.tunnel).cloned(),
+            ..none(Origin::Pinned.name(), Some(group))
+        });
+    }
     let parsed = Parsed {
         key,
         ..Parsed::EMPTY
@@ -113,6 +125,20 @@ fn explain_report(
         },
         None => none(PassReason::NoTunnel.name(), Some(group)),
     })
+}
+
+/// The ports of the flow's key: of its ends, or made of the number that both have.
+fn ports(args: &ExplainArgs) -> (u16, u16) {
+    let low = |number: u32| u16::try_from(number & 0xffff).unwrap_or(u16::MAX);
+    let shared = args.src.number.or(args.dst.number).unwrap_or(0);
+    match FlowNumbers::of(args.protocol) {
+        FlowNumbers::Echo => (low(shared), low(shared)),
+        FlowNumbers::Number => (low(shared >> 16), low(shared)),
+        FlowNumbers::Ports | FlowNumbers::None => (
+            low(args.src.number.unwrap_or(0)),
+            low(args.dst.number.unwrap_or(0)),
+        ),
+    }
 }
 
 /// An address as the packet path holds it.

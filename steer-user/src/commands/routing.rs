@@ -11,9 +11,8 @@ use super::{
 };
 use crate::{
     datapath::maps::Maps,
-    net::{Devices, Family, NetError, Netlink, RouteOutcome},
+    net::{Devices, Family, NetError, Netlink, NoRoute, RouteOutcome},
     plan::{Marks, Plan, own_routing},
-    sys,
 };
 
 /// Puts in place what a plan needs, beside what is needed until the plan is written.
@@ -31,7 +30,6 @@ pub(super) async fn prepare(
     let marks_before = Marks::of(&settings);
     if settings.routing_slot != marks.slot {
         settings.routing_slot = marks.slot;
-        settings.netns = sys::netns_inode()?;
         maps.set_settings(&settings)?;
     }
     let mut ids: Vec<TunnelId> = known.iter().map(|tunnel| tunnel.id).collect();
@@ -39,7 +37,14 @@ pub(super) async fn prepare(
         if !ids.contains(&tunnel.id) {
             ids.push(tunnel.id);
         }
-        set_routes(netlink, marks, tunnel.id, &tunnel.name, devices).await?;
+        let skipped = set_routes(netlink, marks, tunnel.id, &tunnel.name, devices).await?;
+        let has_v6 = plan.prefixes.iter().any(|prefix| prefix.addr().is_ipv6());
+        if let Some(reason) = skipped.filter(|_| has_v6) {
+            let name = &tunnel.name;
+            log::warn!(
+                "tunnel {name}: it {reason}: IPv6 packets for it go by the kernel's own route"
+            );
+        }
     }
     for tunnel in &known {
         let is_planned = plan.tunnels.iter().any(|planned| planned.id == tunnel.id);
@@ -102,26 +107,30 @@ pub(super) async fn remove(netlink: &Netlink, slot: u32) -> Result<(), NetError>
     Ok(())
 }
 
-/// Sets the routes of one tunnel; none where its device is gone.
+/// Sets the routes of one tunnel, if its device is there; tells why there can be none for IPv6.
 async fn set_routes(
     netlink: &Netlink,
     marks: Marks,
     id: TunnelId,
     name: &str,
     devices: &Devices,
-) -> Result<(), NetError> {
+) -> Result<Option<NoRoute>, NetError> {
     let Some(device) = devices.by_name(name) else {
-        return Ok(());
+        return Ok(None);
     };
+    let mut no_ipv6 = None;
     for family in Family::ALL {
         let outcome = netlink
             .ensure_tunnel_route(family, marks.table(id), device)
             .await?;
         if let RouteOutcome::Skipped(reason) = outcome {
             log::debug!("tunnel {name}: no {family} route: it {reason}");
+            if matches!(reason, NoRoute::NoIpv6 | NoRoute::Ipv6Disabled) {
+                no_ipv6 = Some(reason);
+            }
         }
     }
-    Ok(())
+    Ok(no_ipv6)
 }
 
 async fn remove_stale_routes(

@@ -28,7 +28,8 @@ use crate::{
         self, CountersReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
         StatusReport, TunnelReport, render_flows,
     },
-    plan, sys,
+    plan::{self, FlowNumbers},
+    sys,
 };
 
 /// The clock of the packet path, in nanoseconds.
@@ -301,9 +302,11 @@ impl Names {
     pub(super) fn flow_report(&self, key: &FlowKey, entry: &FlowEntry, now_ns: u64) -> FlowReport {
         let (near, far) = (entry.local, entry.local.other());
         let number = u8::try_from(key.protocol).unwrap_or(u8::MAX);
-        let port = |endpoint| {
-            (plan::has_ports(number) || plan::has_identifier(number)).then(|| key.port(endpoint))
-        };
+        let numbers = FlowNumbers::of(number);
+        let has_ports = matches!(numbers, FlowNumbers::Ports | FlowNumbers::Echo);
+        let port = |endpoint| has_ports.then(|| key.port(endpoint));
+        let shared = u32::from(key.low_port) << 16 | u32::from(key.high_port);
+        let has_number = numbers == FlowNumbers::Number && shared != 0;
         let secs_since = |then_ns: u64| now_ns.saturating_sub(then_ns) / 1_000_000_000;
         FlowReport {
             protocol: plan::protocol_name(number),
@@ -320,6 +323,7 @@ impl Names {
             tx_bytes: entry.tx_bytes,
             rx_packets: entry.rx_packets,
             rx_bytes: entry.rx_bytes,
+            identifier: has_number.then_some(shared),
         }
     }
 }

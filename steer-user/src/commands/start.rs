@@ -205,6 +205,12 @@ async fn bring_about(
     netns: u64,
     devices: &Devices,
 ) -> Result<AttachKind, Failure> {
+    // Whoever cleans up after this must know where.
+    let settings = Settings {
+        netns,
+        ..attacher.maps.settings()?
+    };
+    attacher.maps.set_settings(&settings)?;
     routing::prepare(netlink, attacher.maps, plan, devices).await?;
     sysctls::change(attacher.maps, plan)?;
     let way = attacher.attach_all(plan)?;

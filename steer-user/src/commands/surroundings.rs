@@ -27,20 +27,35 @@ pub(super) fn write(
     maps.replace_addresses(&found.addresses)
 }
 
-/// What makes packets of a prefix not steered: an address that is this gateway's own, or a tunnel's
-/// endpoint, each in words.
+/// What an operator should know of: addresses whose packets are not steered although their prefix
+/// is, and MTUs for which packets would have to be marked.
 pub(super) fn conflicts(maps: &Maps, devices: &Devices) -> Result<BTreeSet<String>, DatapathError> {
-    let tunnels = state::tunnels(maps)?;
-    let tunnels: Vec<_> = tunnels
+    let known = state::tunnels(maps)?;
+    let of_tunnels: Vec<_> = known
         .iter()
         .filter_map(|tunnel| devices.by_name(&tunnel.name))
         .collect();
     let prefixes = maps.prefixes()?;
     let prefixes = prefixes.iter().map(|(prefix, _)| *prefix);
-    Ok(plan::conflicts(prefixes, devices, &tunnels)
-        .iter()
-        .map(ToString::to_string)
-        .collect())
+    let found = plan::conflicts(prefixes, devices, &of_tunnels);
+    let mut found: BTreeSet<String> = found.iter().map(plan::left_to_kernel).collect();
+    if maps.settings()?.mark_mask == 0 {
+        for (id, group) in state::groups(maps)? {
+            let of_group = known
+                .iter()
+                .filter(|tunnel| tunnel.info.group == u32::from(id));
+            let there = of_group.filter_map(|tunnel| devices.by_name(&tunnel.name));
+            let mtus = plan::unequal_mtus(there.map(|d| (d.name.as_str(), d.mtu_bytes)));
+            found.extend(mtus.map(|mtus| {
+                format!(
+                    "group {}: the tunnels' MTUs differ now ({mtus}): what is too big for its tunnel \
+                     may leave by another; steerctl run takes care of it",
+                    state::decode_name(&group.name)
+                )
+            }));
+        }
+    }
+    Ok(found)
 }
 
 /// What an operator was warned of.
@@ -51,7 +66,7 @@ impl Conflicts {
     /// Warns of what is new.
     pub(super) fn warn(&mut self, now: BTreeSet<String>) {
         for conflict in now.difference(&self.0) {
-            log::warn!("{conflict}; packets to it are left to the kernel");
+            log::warn!("{conflict}");
         }
         self.0 = now;
     }

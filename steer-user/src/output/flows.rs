@@ -39,6 +39,8 @@ pub struct FlowReport {
     pub rx_packets: u64,
     /// Bytes of them.
     pub rx_bytes: u64,
+    /// SPI of ESP and AH, key of GRE, session of `L2TPv3`; `null` where there is none.
+    pub identifier: Option<u32>,
 }
 
 impl FlowReport {
@@ -56,7 +58,10 @@ impl FlowReport {
 
     fn row(&self) -> Vec<Cell> {
         vec![
-            text(&self.protocol),
+            text(self.identifier.map_or_else(
+                || self.protocol.clone(),
+                |identifier| format!("{} {identifier:#x}", self.protocol),
+            )),
             text(endpoint(self.src_addr, self.src_port)),
             text(endpoint(self.dst_addr, self.dst_port)),
             text(self.tunnel.as_deref().unwrap_or("-")),
@@ -119,6 +124,9 @@ impl ExplainReport {
         let why = match self.reason.as_str() {
             "flow_table" => "it is in the flow table",
             "hash" => "the hash places it there",
+            "pinned" => "its source is that tunnel's own address",
+            "own_address" => "an address is this gateway's own",
+            "tunnel_endpoint" => "its destination is a tunnel's endpoint",
             "not_steered" => "its destination is in no group's prefixes",
             "no_tunnel" => "the group has no usable tunnel",
             "local_scope" => "an address is multicast, broadcast, link-local or loopback",
@@ -163,6 +171,7 @@ mod tests {
             tx_bytes: 15_000,
             rx_packets: 8,
             rx_bytes: 400,
+            identifier: None,
         };
         let esp = FlowReport {
             protocol: "esp".into(),
@@ -172,12 +181,14 @@ mod tests {
             dst_port: None,
             tunnel: None,
             origin: "learned".into(),
+            identifier: Some(0x1001),
             ..tcp.clone()
         };
         let udp = FlowReport {
             protocol: "udp".into(),
             src_port: Some(53),
             dst_port: Some(54),
+            identifier: None,
             ..esp.clone()
         };
         vec![tcp, esp, udp]
@@ -186,10 +197,10 @@ mod tests {
     #[test]
     fn flows_for_people() {
         insta::assert_snapshot!(render_flows(&sample(), 9, Colour::Off), @r"
-        PROTO  SOURCE          DESTINATION     TUNNEL  ORIGIN    AGE  IDLE       TX     RX
-        tcp    10.1.0.2:40000  10.2.0.2:5201   wg0     hashed   2h5m    2s  15.0 kB  400 B
-        esp    fd00:1::2       fd00:2::2       -       learned  2h5m    2s  15.0 kB  400 B
-        udp    [fd00:1::2]:53  [fd00:2::2]:54  -       learned  2h5m    2s  15.0 kB  400 B
+        PROTO       SOURCE          DESTINATION     TUNNEL  ORIGIN    AGE  IDLE       TX     RX
+        tcp         10.1.0.2:40000  10.2.0.2:5201   wg0     hashed   2h5m    2s  15.0 kB  400 B
+        esp 0x1001  fd00:1::2       fd00:2::2       -       learned  2h5m    2s  15.0 kB  400 B
+        udp         [fd00:1::2]:53  [fd00:2::2]:54  -       learned  2h5m    2s  15.0 kB  400 B
         3 of 9 flows
         ");
         assert_eq!(render_flows(&[], 0, Colour::Off), "no flows\n");

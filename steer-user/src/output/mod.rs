@@ -4,6 +4,7 @@
 //! Keys are never removed or given another meaning; what is not known is `null`.
 
 mod change;
+mod counters;
 mod flows;
 mod plan;
 mod status;
@@ -12,15 +13,13 @@ mod table;
 use serde::Serialize;
 
 pub use change::{AdminReport, AdminRow, WeightRow, WeightsReport};
+pub use counters::{CountersReport, FlowTableReport, PassedReport};
 pub use flows::{ExplainReport, FlowReport, render_flows};
 pub use plan::{
     DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedRuleReport,
     PlannedTunnelReport, SysctlReport, mss_clamp,
 };
-pub use status::{
-    CountersReport, FlowTableReport, GroupReport, HookReport, PassedReport, StatusReport,
-    TunnelReport,
-};
+pub use status::{GroupReport, HookReport, StatusReport, TunnelReport};
 
 /// Whether the text goes to a terminal that shows colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

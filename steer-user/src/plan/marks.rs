@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use steer_common::abi::{HookMode, Settings, TUNNELS_MAX, TunnelId};
 
-use super::{Existing, Machine, PlanError, PlannedTunnel, Request, ValueError};
+use super::{Existing, Machine, PlanError, PlannedTunnel, Request, ValueError, unequal_mtus};
 use crate::net::{self, Devices, Family, MarkRule, MarkUser, OwnRouting, Rule, RuleAction};
 
 /// Preference of the rules of the first slot.
@@ -206,20 +206,17 @@ fn has_unequal_mtus(
     tunnels: &[PlannedTunnel],
 ) -> bool {
     let of_plan = tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
-    let of_others = existing
+    let of_plan = of_plan.map(|tunnel| (tunnel.name.as_str(), tunnel.mtu_bytes));
+    let mut others = existing
         .groups
         .iter()
-        .filter(|group| group.name != request.group)
-        .map(|group| {
-            let there = group
-                .tunnels
-                .iter()
-                .filter_map(|tunnel| devices.by_name(&tunnel.name));
-            there.map(|device| device.mtu_bytes).collect::<Vec<_>>()
-        });
-    let differ = |mtus: &[u32]| mtus.windows(2).any(|pair| pair[0] != pair[1]);
-    differ(&of_plan.map(|tunnel| tunnel.mtu_bytes).collect::<Vec<_>>())
-        || of_others.into_iter().any(|mtus| differ(&mtus))
+        .filter(|group| group.name != request.group);
+    unequal_mtus(of_plan).is_some()
+        || others.any(|group| {
+            let names = group.tunnels.iter().map(|tunnel| tunnel.name.as_str());
+            let there = names.filter_map(|name| Some((name, devices.by_name(name)?.mtu_bytes)));
+            unequal_mtus(there).is_some()
+        })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 mod change;
 mod discover;
 mod error;
+mod flow;
 mod ids;
 mod lan;
 mod limits;
@@ -21,18 +22,19 @@ use steer_common::abi::{
 
 pub use change::{Change, TunnelChange, change_admin, change_weights, shares};
 pub use error::PlanError;
+pub use flow::{FlowEndpoint, FlowNumbers, protocol, protocol_name};
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
 pub use marks::{MarkMask, Marks, own_routing};
-pub use prefixes::conflicts;
+pub use mode::unequal_mtus;
+pub use prefixes::{conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use surroundings::{Surroundings, surroundings};
 pub use types::{
     Attachment, Existing, ExistingGroup, ExistingTunnel, HookChoice, Machine, MssClamp, Plan,
     PlannedHook, PlannedTunnel, Request, attachments,
 };
-pub use values::{FlowEndpoint, IdleSpec, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
-pub use values::{device_name, group_name, has_identifier, has_ports};
-pub use values::{prefix, protocol, protocol_name, seed};
+pub use values::{IdleSpec, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
+pub use values::{device_name, group_name, prefix, seed};
 
 use crate::net::{Device, Devices};
 
@@ -134,7 +136,8 @@ pub fn plan(
         }
         None => request.prefixes.clone(),
     };
-    prefixes::check_all(&prefixes, devices, &found, &others)?;
+    let placed = group.map_or(&[][..], |group| &group.prefixes);
+    prefixes::check_all(&prefixes, placed, devices, &found, &others, &mut notes)?;
     prefixes.sort();
     let count = prefixes.len()
         + others

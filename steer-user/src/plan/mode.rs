@@ -1,7 +1,5 @@
 //! How to steer: on the LAN devices, on the tunnels, or by marks; and what becomes of the MSS.
 
-use std::collections::BTreeSet;
-
 use ipnet::IpNet;
 use steer_common::abi::{HookMode, MSS_CLAMP_MTU};
 
@@ -203,17 +201,9 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The tunnels' MTUs, if they differ.
     fn unequal_mtus(&self) -> Option<String> {
-        let there = || self.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
-        let mtus: BTreeSet<u32> = there().map(|tunnel| tunnel.mtu_bytes).collect();
-        if mtus.len() < 2 {
-            return None;
-        }
-        let mtus: Vec<_> = there()
-            .map(|tunnel| format!("{} {}", tunnel.name, tunnel.mtu_bytes))
-            .collect();
-        Some(mtus.join(", "))
+        let there = self.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
+        unequal_mtus(there.map(|tunnel| (tunnel.name.as_str(), tunnel.mtu_bytes)))
     }
 
     fn ruleset(&self, netfilter: &'a Netfilter) -> Ruleset<'a> {
@@ -264,6 +254,19 @@ impl<'a> Facts<'a> {
             PacketFamily::Ipv6 => matches!(prefix, IpNet::V6(_)),
         })
     }
+}
+
+/// The MTUs of some tunnels, if they differ.
+pub fn unequal_mtus<'a>(tunnels: impl IntoIterator<Item = (&'a str, u32)>) -> Option<String> {
+    let tunnels: Vec<_> = tunnels.into_iter().collect();
+    let first = tunnels.first()?.1;
+    if tunnels.iter().all(|(_, mtu_bytes)| *mtu_bytes == first) {
+        return None;
+    }
+    let told = tunnels
+        .iter()
+        .map(|(name, mtu_bytes)| format!("{name} {mtu_bytes}"));
+    Some(told.collect::<Vec<_>>().join(", "))
 }
 
 /// Fits after the place of the finding.

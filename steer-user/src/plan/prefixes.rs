@@ -98,6 +98,11 @@ fn plain(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
+/// What becomes of packets to an address that is a conflict.
+pub fn left_to_kernel(conflict: &PlanError) -> String {
+    format!("{conflict}; packets to it are left to the kernel")
+}
+
 /// Checks one prefix against the prefixes of other groups.
 pub(super) fn check_others(prefix: IpNet, others: &[&ExistingGroup]) -> Result<(), PlanError> {
     let overlap = others.iter().find_map(|group| {
@@ -117,15 +122,21 @@ pub(super) fn check_others(prefix: IpNet, others: &[&ExistingGroup]) -> Result<(
     }
 }
 
-/// Checks all prefixes of a group.
+/// Checks all prefixes of a group, of which some may be `known` already.
 pub(super) fn check_all(
     prefixes: &[IpNet],
+    known: &[IpNet],
     devices: &Devices,
     tunnels: &[&Device],
     others: &[&ExistingGroup],
+    notes: &mut Vec<String>,
 ) -> Result<(), PlanError> {
     for (index, prefix) in prefixes.iter().copied().enumerate() {
-        check(prefix, devices, tunnels)?;
+        match check(prefix, devices, tunnels) {
+            // What came since does not keep a restart from going on.
+            Err(error) if known.contains(&prefix) => notes.push(left_to_kernel(&error)),
+            checked => checked?,
+        }
         for other in prefixes[..index].iter().copied() {
             if prefix == other {
                 return Err(PlanError::DuplicatePrefix { prefix });

@@ -6,6 +6,9 @@ use steer_common::abi::{Admin, Health};
 use super::*;
 use crate::net::{Netfilter, Peer, WireGuard};
 
+mod lan_side;
+mod marks;
+
 const MEMORY_BYTES: u64 = 4 << 30;
 
 fn networks(texts: &[&str]) -> Vec<IpNet> {
@@ -570,5 +573,24 @@ fn refused_sizes() {
     assert_eq!(
         refused(&request, gateway(), &full),
         "there are 64 groups, and no more are possible"
+    );
+}
+
+#[test]
+fn an_address_that_came_later() {
+    let mut devices = gateway();
+    devices[1].addresses.extend(networks(&["10.2.0.9/32"]));
+    let words = request(&["lan0"], &["wg0", "wg1"], &["10.2.0.0/16"]);
+    let plan = planned(&words, devices.clone(), &existing("default"));
+    assert_eq!(
+        plan.notes,
+        [
+            "prefix 10.2.0.0/16: contains 10.2.0.9, this gateway's own address on lan0; \
+             packets to it are left to the kernel"
+        ]
+    );
+    assert!(
+        refused(&words, devices, &Existing::default())
+            .starts_with("prefix 10.2.0.0/16: contains 10.2.0.9")
     );
 }

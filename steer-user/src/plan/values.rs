@@ -1,7 +1,6 @@
-//! The values that an operator types: tunnels, weights, prefixes, seeds, times
-//! and flow endpoints, with errors that name what is wrong with them.
+//! The values that an operator types: tunnels, weights, prefixes, seeds and
+//! times, with errors that name what is wrong with them.
 
-use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -55,7 +54,7 @@ pub enum ValueError {
     MssClamp { given: String },
     #[error("protocol {given:?} is not known")]
     Protocol { given: String },
-    #[error("{given:?} is not an address with or without a port")]
+    #[error("{given:?} is not an address with or without a port or identifier")]
     Endpoint { given: String },
 }
 
@@ -75,7 +74,7 @@ impl ValueError {
                 Some("for example --mss-clamp auto or --mss-clamp 1380".into())
             }
             Self::Protocol { .. } => Some(
-                "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah or a number to 255"
+                "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah, l2tp or a number to 255"
                     .into(),
             ),
             Self::Endpoint { .. } => {
@@ -297,91 +296,13 @@ impl FromStr for MssClamp {
             "auto" => Ok(Self::Auto),
             "off" => Ok(Self::Off),
             number => match number.parse() {
-                Ok(mss @ MSS_MIN..=MSS_MAX) => Ok(Self::At(mss)),
+                // `parse` would take a sign.
+                Ok(mss @ MSS_MIN..=MSS_MAX) if !number.starts_with('+') => Ok(Self::At(mss)),
                 _ => Err(ValueError::MssClamp {
                     given: given.into(),
                 }),
             },
         }
-    }
-}
-
-/// IP protocols with names, for typing and for showing.
-const PROTOCOLS: [(&str, u8); 11] = [
-    ("icmp", 1),
-    ("tcp", 6),
-    ("udp", 17),
-    ("dccp", 33),
-    ("ipv6", 41),
-    ("gre", 47),
-    ("esp", 50),
-    ("ah", 51),
-    ("icmpv6", 58),
-    ("sctp", 132),
-    ("udplite", 136),
-];
-
-/// An IP protocol by name or number.
-pub fn protocol(given: &str) -> Result<u8, ValueError> {
-    let name = given.to_ascii_lowercase();
-    PROTOCOLS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, number)| *number)
-        .or_else(|| given.parse().ok())
-        .ok_or_else(|| ValueError::Protocol {
-            given: given.into(),
-        })
-}
-
-/// The name of an IP protocol, or its number.
-pub fn protocol_name(number: u8) -> String {
-    PROTOCOLS
-        .iter()
-        .find(|(_, known)| *known == number)
-        .map_or_else(|| number.to_string(), |(name, _)| (*name).into())
-}
-
-/// Whether flows of this protocol have ports that steer uses.
-pub fn has_ports(protocol: u8) -> bool {
-    const WITH_PORTS: [u8; 5] = [6, 17, 33, 132, 136];
-    WITH_PORTS.contains(&protocol)
-}
-
-/// Whether flows of this protocol may have an identifier (the echo of ICMP of either family).
-pub fn has_identifier(protocol: u8) -> bool {
-    protocol == 1 || protocol == 58
-}
-
-/// `ADDR[:PORT]`; the port is the identifier for ICMP echo.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowEndpoint {
-    /// Address.
-    pub addr: IpAddr,
-    /// Port, if given.
-    pub port: Option<u16>,
-}
-
-impl FromStr for FlowEndpoint {
-    type Err = ValueError;
-
-    fn from_str(given: &str) -> Result<Self, ValueError> {
-        let bare = given
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-            .unwrap_or(given);
-        if let Ok(addr) = bare.parse() {
-            return Ok(Self { addr, port: None });
-        }
-        given
-            .parse::<SocketAddr>()
-            .map(|socket| Self {
-                addr: socket.ip(),
-                port: Some(socket.port()),
-            })
-            .map_err(|_| ValueError::Endpoint {
-                given: given.into(),
-            })
     }
 }
 

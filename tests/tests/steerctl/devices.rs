@@ -1,4 +1,4 @@
-//! Devices that come, go, and come back while `run` watches.
+//! Devices that come, go, and come back while `run` watches, and devices that are part of others.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use anyhow::Result;
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{FAR, Gateway, Reader, Sender, tcx_programs};
 
-use crate::fixture::{flows, is_as_before, steer, test};
+use crate::fixture::{all_refused, flows, is_as_before, steer, test};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -189,4 +189,55 @@ test!(devices_that_flap, |name| {
     gateway.done(&["detach"])?;
     assert!(running.ended()?.success());
     is_as_before(&gateway, &before)
+});
+
+/// What steers from a LAN device, as words of a command.
+fn from_lan(ifaces: &[&str]) -> String {
+    let ifaces = ifaces.iter().map(|iface| format!("--iface {iface}"));
+    let ifaces: Vec<_> = ifaces.collect();
+    format!("run {} --tunnel wg0 --prefix 10.2.0.0/16", ifaces.join(" "))
+}
+
+test!(a_port_of_a_bridge, |name| {
+    let gateway = Gateway::up(name, 1)?;
+    gateway.ip(&["link", "add", "br0", "up", "type", "bridge"])?;
+    gateway.ip(&["link", "set", "lan0", "master", "br0"])?;
+    let port = "device lan0: is a port of bridge br0";
+    all_refused(
+        &gateway,
+        &[(&from_lan(&["lan0"]), 1, port, Some("--iface br0"))],
+    )?;
+    let before = gateway.traces()?;
+    let line = from_lan(&["br0"]);
+    let args: Vec<_> = line.split_whitespace().skip(1).collect();
+    gateway.run(&args)?.stop()?;
+    assert_eq!(gateway.traces()?, before);
+    Ok(())
+});
+
+test!(a_vlan_on_a_lan_device, |name| {
+    let gateway = Gateway::up(name, 1)?;
+    let vlan = ["link", "add", "link", "lan0", "name", "office", "up"];
+    let vlan = [&vlan[..], &["type", "vlan", "id", "10"]].concat();
+    if let Err(error) = gateway.ip(&vlan) {
+        println!("SKIP {name}: no VLAN devices here: {error}");
+        return Ok(());
+    }
+    let twice =
+        "device office: is a VLAN on lan0, a LAN device, so its packets would be seen twice";
+    all_refused(
+        &gateway,
+        &[(
+            &from_lan(&["lan0", "office"]),
+            1,
+            twice,
+            Some("leave out --iface office"),
+        )],
+    )?;
+    let before = gateway.traces()?;
+    let line = from_lan(&["office"]);
+    let args: Vec<_> = line.split_whitespace().skip(1).collect();
+    gateway.run(&args)?.stop()?;
+    assert_eq!(gateway.traces()?, before);
+    Ok(())
 });

@@ -14,7 +14,9 @@ use steer_tests::lab::wait;
 use steer_tests::steerctl::{Flood, Gateway, Sender, tcx_programs, tcx_programs_at};
 use steer_user::datapath::object::OBJECT;
 
-use crate::fixture::{flows, forwards, is_as_before, readers, seen, steer, test, total};
+use crate::fixture::{
+    all_refused, flows, forwards, is_as_before, readers, seen, steer, test, total,
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -268,4 +270,28 @@ test!(before_and_after_another_filter, |name| {
     }
     gateway.done(&["detach"])?;
     is_as_before(&gateway, &before)
+});
+
+test!(another_way_for_one_of_two_groups, |name| {
+    let gateway = Gateway::up(name, 3)?;
+    gateway.done(&steer("attach", &["--hook", "mark"]))?;
+    let tail = "--iface lan0 --tunnel wg2 --prefix 10.3.0.0/16";
+    let other = format!("run --group b --hook ingress {tail}");
+    let refusal = "hook ingress: group default steers with hook mark";
+    let hint = Some("all groups have one hook: --hook mark, or steerctl detach first");
+    all_refused(&gateway, &[(&other, 1, refusal, hint)])?;
+    let inherits = format!("attach --group b {tail}");
+    let args: Vec<_> = inherits.split_whitespace().collect();
+    gateway.done(&args)?;
+    all_refused(
+        &gateway,
+        &[(
+            "attach --hook egress",
+            1,
+            "hook egress: group b steers with hook mark",
+            hint,
+        )],
+    )?;
+    gateway.done(&["detach"])?;
+    Ok(())
 });

@@ -169,6 +169,10 @@ test!(the_shapes_of_json, |name| {
         elsewhere["reason"] == "not_steered" && elsewhere["tunnel"].is_null(),
         "{elsewhere}"
     );
+    let numbered = gateway.json(&["explain", "esp", "10.1.0.2:0x1001", "10.2.0.2"])?;
+    ensure!(numbered["reason"] == "hash", "{numbered}");
+    let itself = gateway.json(&["explain", "esp", "10.2.0.2:1", "10.1.0.1"])?;
+    ensure!(itself["reason"] == "hash", "{itself}");
     // Asking creates nothing.
     ensure!(gateway.json(&["status"])?["flow_table"]["entries"] == 1);
 

@@ -5,6 +5,7 @@ mod fixture;
 
 mod changes;
 mod devices;
+mod firewall;
 mod hooks;
 mod json;
 mod life;

@@ -1,5 +1,6 @@
 //! Policy rules, routes and sysctls: they come before packets need them, go after, and come back.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -338,5 +339,27 @@ test!(marked_packets_leave_with_the_tunnel, |name| {
         Ok((tunnels[0].count() == 20).then_some(()))
     })?;
     assert_eq!(tunnels[1].count(), 0);
+    Ok(())
+});
+
+test!(rules_of_another_namespace, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let before = gateway.traces()?;
+    gateway.done(&steer("attach", &["--hook", "mark"]))?;
+    let steering = gateway.traces()?;
+    let mut command = Command::new(gateway.program());
+    command
+        .arg("--pin-dir")
+        .arg(gateway.pin_dir())
+        .arg("detach");
+    let pins = gateway.pin_dir().display().to_string();
+    Outcome::of(&mut command)?.refused(&Refusal {
+        code: 1,
+        message: &format!("{pins}: steers in another network namespace"),
+        hint: Some("name that one by --netns, or another --pin-dir for this one"),
+    })?;
+    assert_eq!(gateway.traces()?, steering);
+    gateway.done(&["detach"])?;
+    assert_eq!(gateway.traces()?, before);
     Ok(())
 });

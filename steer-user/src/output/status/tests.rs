@@ -1,6 +1,8 @@
 //! A fixed sample as table and JSON, and what stands out.
 
 use super::super::json;
+use steer_common::abi::PassCounters;
+
 use super::*;
 
 fn tunnel(id: u8) -> TunnelReport {

@@ -109,37 +109,24 @@ fn idle_times() {
 }
 
 #[test]
-fn protocols() {
-    assert_eq!(protocol("TCP"), Ok(6));
-    assert_eq!(protocol("89"), Ok(89));
-    assert_eq!(message(protocol("quic")), "protocol \"quic\" is not known");
-    assert!(protocol("256").is_err());
-    assert_eq!(protocol_name(132), "sctp");
-    assert_eq!(protocol_name(89), "89");
-}
-
-#[test]
-fn endpoints() {
-    let end = |addr: &str, port| FlowEndpoint {
-        addr: addr.parse().expect("address"),
-        port,
-    };
-    assert_eq!("10.1.0.2".parse(), Ok(end("10.1.0.2", None)));
-    assert_eq!("10.1.0.2:80".parse(), Ok(end("10.1.0.2", Some(80))));
-    assert_eq!("fd00::1".parse(), Ok(end("fd00::1", None)));
-    assert_eq!("[fd00::1]".parse(), Ok(end("fd00::1", None)));
-    assert_eq!("[fd00::1]:80".parse(), Ok(end("fd00::1", Some(80))));
-    assert_eq!(
-        message("host:80".parse::<FlowEndpoint>()),
-        "\"host:80\" is not an address with or without a port"
-    );
-}
-
-#[test]
 fn group_names() {
     assert!(group_name("default").is_ok());
     assert_eq!(
         message(group_name("a b")),
         "\"a b\" is not a group name: 1 to 15 letters, digits, dots, dashes and underscores"
     );
+}
+
+#[test]
+fn mss_clamps() {
+    assert_eq!("auto".parse(), Ok(MssClamp::Auto));
+    assert_eq!("off".parse(), Ok(MssClamp::Off));
+    assert_eq!("536".parse(), Ok(MssClamp::At(536)));
+    assert_eq!("65495".parse(), Ok(MssClamp::At(65_495)));
+    for given in ["535", "65496", "0", "1", "-1", "AUTO", "", "+600"] {
+        assert_eq!(
+            message(given.parse::<MssClamp>()),
+            format!("MSS clamp {given:?} is not auto, off or a number in 536 to 65495")
+        );
+    }
 }
