@@ -129,9 +129,9 @@ const CASES: [Case<'_>; 24] = [
         Some("for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80"),
     ),
     (
-        "explain gre 10.1.0.2:1 10.2.0.2",
+        "explain ipv6 10.1.0.2:1 10.2.0.2",
         2,
-        "10.1.0.2: a gre flow has no ports",
+        "10.1.0.2: a ipv6 flow has no ports",
         Some("leave out the port"),
     ),
     (
