@@ -321,19 +321,19 @@ fn check_flow(flow: &ExplainArgs) -> Result<(), Refusal> {
         match (numbers, end.number) {
             (FlowNumbers::Ports, None) => {
                 return refuse(
-                    format!("{}: a {name} flow has ports", end.addr),
+                    format!("{}: {name} flows have ports", end.addr),
                     "for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80",
                 );
             }
             (FlowNumbers::None, Some(_)) => {
                 return refuse(
-                    format!("{}: a {name} flow has no ports", end.addr),
+                    format!("{}: {name} flows have no ports", end.addr),
                     "leave out the port",
                 );
             }
             (_, Some(number)) if number > numbers.max() => {
                 return refuse(
-                    format!("{}: {number} is too large for a {name} flow", end.addr),
+                    format!("{}: {number} is too large for {name} flows", end.addr),
                     "ports and echo identifiers are at most 65535",
                 );
             }
@@ -345,7 +345,7 @@ fn check_flow(flow: &ExplainArgs) -> Result<(), Refusal> {
         && src != dst
     {
         return refuse(
-            format!("{src} and {dst}: both ends of a {name} flow have the same identifier"),
+            format!("{src} and {dst}: both ends of {name} flows have the same identifier"),
             "give it at one end",
         );
     }

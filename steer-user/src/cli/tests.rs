@@ -134,21 +134,21 @@ fn refusals() {
         ),
         (
             "explain tcp 10.1.0.2 10.2.0.2",
-            "steerctl: 10.1.0.2: a tcp flow has ports\n\
+            "steerctl: 10.1.0.2: tcp flows have ports\n\
              hint: for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80",
         ),
         (
             "explain ipv6 10.1.0.2:1 10.2.0.2",
-            "steerctl: 10.1.0.2: a ipv6 flow has no ports\nhint: leave out the port",
+            "steerctl: 10.1.0.2: ipv6 flows have no ports\nhint: leave out the port",
         ),
         (
             "explain udp 10.1.0.2:65536 10.2.0.2:1",
-            "steerctl: 10.1.0.2: 65536 is too large for a udp flow\n\
+            "steerctl: 10.1.0.2: 65536 is too large for udp flows\n\
              hint: ports and echo identifiers are at most 65535",
         ),
         (
             "explain esp 10.1.0.2:1 10.2.0.2:2",
-            "steerctl: 1 and 2: both ends of a esp flow have the same identifier\n\
+            "steerctl: 1 and 2: both ends of esp flows have the same identifier\n\
              hint: give it at one end",
         ),
         (

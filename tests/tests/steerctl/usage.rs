@@ -125,13 +125,13 @@ const CASES: [Case<'_>; 24] = [
     (
         "explain tcp 10.1.0.2 10.2.0.2:80",
         2,
-        "10.1.0.2: a tcp flow has ports",
+        "10.1.0.2: tcp flows have ports",
         Some("for example: steerctl explain tcp 10.1.0.2:40000 10.2.0.2:80"),
     ),
     (
         "explain ipv6 10.1.0.2:1 10.2.0.2",
         2,
-        "10.1.0.2: a ipv6 flow has no ports",
+        "10.1.0.2: ipv6 flows have no ports",
         Some("leave out the port"),
     ),
     (
@@ -144,7 +144,7 @@ const CASES: [Case<'_>; 24] = [
         "explain nope 10.1.0.2 10.2.0.2",
         2,
         "protocol \"nope\" is not known",
-        Some("tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah or a number to 255"),
+        Some("tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah, l2tp or a number to 255"),
     ),
 ];
 
