@@ -156,7 +156,9 @@ fn relate_error<P: Packet, T: Tables>(
 /// Whether a flow has an entry that holds.
 #[inline(always)]
 fn is_known<T: Tables>(tables: &T, key: &FlowKey, local: Endpoint) -> bool {
-    tables.flow(key).is_some_and(|flow| {
+    // A key of a map must lie on the function's own stack in kernels before 6.4.
+    let own = *key;
+    tables.flow(&own).is_some_and(|flow| {
         let (phase, last_seen_ns) = (flow.phase.get(), flow.last_seen_ns.get());
         flow.local.get() == local
             && !is_idle(tables.settings(), key, phase, last_seen_ns, tables.now_ns())

@@ -210,7 +210,7 @@ fn to_lan(skb: *mut __sk_buff, parsed: &Parsed) -> Result<NextHop, PassReason> {
     if Skb::new(skb).forward(parsed).is_err() {
         return Err(PassReason::RewriteFailed);
     }
-    if next_hop.neighbour.is_some() && push_mac_header(skb).is_err() {
+    if next_hop.has_frame && push_mac_header(skb).is_err() {
         return Err(PassReason::RewriteFailed);
     }
     Ok(next_hop)

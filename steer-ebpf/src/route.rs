@@ -47,7 +47,9 @@ pub(crate) struct NextHop {
     /// The device to leave by.
     pub(crate) ifindex: u32,
     /// Whose MAC address the frame gets, if the device wants one.
-    pub(crate) neighbour: Option<Neighbour>,
+    pub(crate) neighbour: Neighbour,
+    /// Whether the device wants one.
+    pub(crate) has_frame: bool,
 }
 
 /// Asks the kernel for the way of a packet that came in on a device.
@@ -104,18 +106,19 @@ pub(crate) fn next_hop(
     let Some(device) = Maps::lan_device(lookup.ifindex) else {
         return Err(PassReason::NotLan);
     };
-    let neighbour = match device.link_layer {
-        LinkLayer::Network => None,
+    let has_frame = match device.link_layer {
+        LinkLayer::Network => false,
         LinkLayer::Ethernet if !has_neighbour => return Err(PassReason::NoNeighbour),
         // The kernel fills in the frame, and sees to it that the neighbour is asked now and then.
-        LinkLayer::Ethernet => Some(Neighbour {
-            family: lookup.family.into(),
-            addr: bytemuck::must_cast(lookup.dst_addr),
-        }),
+        LinkLayer::Ethernet => true,
     };
     Ok(NextHop {
         ifindex: lookup.ifindex,
-        neighbour,
+        neighbour: Neighbour {
+            family: lookup.family.into(),
+            addr: bytemuck::must_cast(lookup.dst_addr),
+        },
+        has_frame,
     })
 }
 
@@ -125,14 +128,15 @@ impl NextHop {
     pub(crate) fn redirect(mut self) -> i32 {
         // SAFETY: the kernel reads the neighbour during the call only, and knows its layout.
         unsafe {
-            match &mut self.neighbour {
-                None => bpf_redirect(self.ifindex, 0) as i32,
-                Some(neighbour) => bpf_redirect_neigh(
+            if self.has_frame {
+                bpf_redirect_neigh(
                     self.ifindex,
-                    (&raw mut *neighbour).cast(),
+                    (&raw mut self.neighbour).cast(),
                     size_of::<Neighbour>() as i32,
                     0,
-                ) as i32,
+                ) as i32
+            } else {
+                bpf_redirect(self.ifindex, 0) as i32
             }
         }
     }

@@ -93,6 +93,8 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn address(&self, addr: &[u8; 16]) -> Option<KnownAddress> {
+        // A key of a map must lie on the function's own stack in kernels before 6.4.
+        let addr = *addr;
         // SAFETY: elements are replaced whole, never written in place.
         unsafe { ADDRESSES.get(addr) }.copied()
     }

@@ -28,7 +28,11 @@ pub(super) fn parse<P: Packet>(
     let readable = packet.len_bytes() - l3_offset as u32;
     let mut l3_len_bytes = first & 0xffff;
     // BIG TCP: more than 16 bits of merged segments (linux/ip.h, iph_totlen).
-    if l3_len_bytes == 0 && packet.gso_size_bytes() > 0 {
+    if l3_len_bytes == 0 {
+        // At once: the verifier of kernel 6.1 believes that 0 may exceed the header's length below.
+        if packet.gso_size_bytes() == 0 {
+            return Err(PassReason::Malformed);
+        }
         l3_len_bytes = readable;
     }
     if first >> 28 != 4

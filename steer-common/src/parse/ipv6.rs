@@ -123,8 +123,13 @@ pub fn upper<P: Packet>(
         kind: Kind::Whole,
         identification: 0,
     };
+    if !is_extension(found.protocol) {
+        return Ok(found);
+    }
     let mut step = 0;
-    while is_extension(found.protocol) {
+    // The test stands at the end: kernels before 6.7 take a loop only if it is closed by a jump, and
+    // the compiler puts the start of a `while` where no jump leads (`check_cfg`).
+    loop {
         if step == EXTENSIONS_MAX || found.offset > EXTENSION_OFFSET_MAX {
             return Err(PassReason::TooManyHeaders);
         }
@@ -153,7 +158,7 @@ pub fn upper<P: Packet>(
             _ => (length + 1) * 8,
         };
         found.protocol = (word >> 24) as u8;
-        if found.kind == Kind::LaterFragment {
+        if found.kind == Kind::LaterFragment || !is_extension(found.protocol) {
             break;
         }
         step += 1;
