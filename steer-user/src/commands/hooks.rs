@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use steer_common::abi::{AttachKind, GroupId, Hook, HookKey, HookKind, HookOrder};
+use steer_common::abi::{AttachKind, GroupId, Hook, HookKey, HookKind, HookMode, HookOrder};
 
 use super::{
     Failure,
-    state::{decode_name, encode_name, hook_key},
+    state::{self, decode_name, encode_name, hook_key},
 };
 use crate::{
     datapath::{
@@ -122,7 +122,9 @@ impl Attacher<'_> {
                 programs::detach(self.pins, key, name, &before)?;
             }
         }
-        hook.group = group.into();
+        if !is_on_lan(kind) {
+            hook.group = group.into();
+        }
         hook.order = order;
         hook.program_id = self.programs.id_at(kind, layer3)?;
         self.maps.set_hook(key, &hook)?;
@@ -165,6 +167,19 @@ impl Attacher<'_> {
     }
 }
 
+/// Whether a hook is on a LAN device, where it steers for all groups.
+pub(super) fn is_on_lan(kind: HookKind) -> bool {
+    matches!(kind, HookKind::Ingress | HookKind::Mark)
+}
+
+fn is_of_mode(kind: HookKind, mode: HookMode) -> bool {
+    match kind {
+        HookKind::Ingress => mode == HookMode::Ingress,
+        HookKind::Mark => mode == HookMode::Mark,
+        HookKind::Learn | HookKind::Egress => true,
+    }
+}
+
 /// Removes the hooks of this group that the plan does not have: of tunnels that were removed, of
 /// devices that were deleted and made anew.
 pub(super) async fn detach_others(
@@ -178,10 +193,31 @@ pub(super) async fn detach_others(
             .iter()
             .any(|planned| planned.ifindex == key.ifindex && planned.kind == key.kind)
     };
-    for (key, hook) in maps.hooks()? {
-        if hook.group == u32::from(plan.group_id) && !is_planned(&key) {
-            remove(pins, key, &hook).await?;
-            maps.remove_hook(key)?;
+    let hooks = maps.hooks()?;
+    // A device that another group shares stays, for that one.
+    let heir = state::groups(maps)?
+        .into_iter()
+        .map(|(id, _)| u32::from(id));
+    let heir = heir
+        .filter(|id| *id != u32::from(plan.group_id))
+        .find(|id| {
+            let has_own = |(key, hook): &(HookKey, Hook)| is_on_lan(key.kind) && hook.group == *id;
+            !hooks.iter().any(has_own)
+        });
+    let mode = maps.settings()?.hook;
+    for (key, mut hook) in hooks {
+        if hook.group != u32::from(plan.group_id) || is_planned(&key) {
+            continue;
+        }
+        match heir {
+            Some(heir) if is_on_lan(key.kind) && is_of_mode(key.kind, mode) => {
+                hook.group = heir;
+                maps.set_hook(key, &hook)?;
+            }
+            _ => {
+                remove(pins, key, &hook).await?;
+                maps.remove_hook(key)?;
+            }
         }
     }
     for (ifindex, tunnel) in maps.tunnel_devices()? {

@@ -10,8 +10,8 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use steer_common::{
     abi::{
-        AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, Placement, Settings,
-        TunnelCounters,
+        AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, Hook, HookKey, Placement,
+        Settings, TunnelCounters,
     },
     decide,
 };
@@ -191,7 +191,11 @@ pub(super) async fn hook_reports(
     group: Option<GroupId>,
 ) -> Result<Vec<HookReport>, Failure> {
     let mut known = maps.hooks()?;
-    known.retain(|(_, hook)| group.is_none_or(|group| hook.group == u32::from(group)));
+    // Those on LAN devices steer for all groups.
+    let is_of = |key: &HookKey, hook: &Hook, group: GroupId| {
+        hooks::is_on_lan(key.kind) || hook.group == u32::from(group)
+    };
+    known.retain(|(key, hook)| group.is_none_or(|group| is_of(key, hook, group)));
     known.sort_by_key(|(key, _)| (key.kind as u32, key.ifindex));
     let devices = netlink.devices().await?;
     let mut reports = Vec::new();

@@ -10,6 +10,7 @@ use steer_common::{
     buckets::Member,
 };
 
+use super::hooks;
 use crate::{
     datapath::{DatapathError, maps::Maps},
     plan::{Existing, ExistingGroup, ExistingTunnel, Idle},
@@ -62,7 +63,7 @@ pub(super) fn groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError
 pub(super) fn lan_devices(hooks: &[(HookKey, Hook)]) -> Vec<(String, u32)> {
     hooks
         .iter()
-        .filter(|(key, _)| matches!(key.kind, HookKind::Ingress | HookKind::Mark))
+        .filter(|(key, _)| hooks::is_on_lan(key.kind))
         .map(|(_, hook)| (decode_name(&hook.name), hook.group))
         .collect()
 }

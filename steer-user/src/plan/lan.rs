@@ -17,8 +17,8 @@ pub(super) fn plan(
 ) -> Result<Vec<PlannedHook>, PlanError> {
     let group = existing.find_group(&request.group);
     let names = match group {
-        Some(group) if request.ifaces.is_empty() => &group.ifaces,
-        _ => &request.ifaces,
+        Some(group) if request.ifaces.is_empty() => inherited(group, existing),
+        _ => request.ifaces.iter().collect(),
     };
     let mut hooks: Vec<PlannedHook> = Vec::new();
     for name in names {
@@ -33,7 +33,7 @@ pub(super) fn plan(
             device => device.ok_or_else(|| unknown_device(name, false, devices))?,
         };
         check(device, devices)?;
-        let is_known = group.is_some_and(|group| group.ifaces.contains(name));
+        let is_known = group.is_some_and(|group| inherited(group, existing).contains(&name));
         if !device.up && !is_known {
             return Err(PlanError::DeviceDown {
                 name: name.clone(),
@@ -60,6 +60,16 @@ pub(super) fn plan(
         .filter(|other| other.name != request.group);
     check_vlans(&hooks, devices, others)?;
     Ok(hooks)
+}
+
+/// The LAN devices that a group has, or shares with others: they steer for all groups, but are
+/// noted for the one that named them first.
+fn inherited<'a>(group: &'a ExistingGroup, existing: &'a Existing) -> Vec<&'a String> {
+    if group.ifaces.is_empty() {
+        existing.groups.iter().flat_map(|of| &of.ifaces).collect()
+    } else {
+        group.ifaces.iter().collect()
+    }
 }
 
 /// The names of these devices and of the VLAN devices on them.

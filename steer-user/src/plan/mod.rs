@@ -158,6 +158,9 @@ pub fn plan(
     };
     let mode::Choice { mode, mss_clamp } = mode::choose(request, &facts, &mut notes)?;
     let marks = marks::plan(request, machine, existing, mode, &tunnels)?;
+    if let (Some(mask), None) = (request.mark_mask, marks) {
+        notes.push(format!("--mark-mask {mask}: no packet is marked"));
+    }
     if mode == HookMode::Egress {
         // The tunnels have it all.
         hooks.clear();

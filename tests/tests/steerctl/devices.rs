@@ -241,3 +241,29 @@ test!(a_vlan_on_a_lan_device, |name| {
     assert_eq!(gateway.traces()?, before);
     Ok(())
 });
+
+test!(what_comes_into_the_way_is_told_once, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let before = gateway.traces()?;
+    let mut running = gateway.run(&steer("run", &[])[1..])?;
+    let conflict = "prefix 10.2.0.0/16: contains 10.2.0.77, this gateway's own address on lan0; \
+                    packets to it are left to the kernel";
+    gateway.ip(&["addr", "add", "10.2.0.77/32", "dev", "lan0"])?;
+    running.says(conflict)?;
+    let explained = gateway.json(&["explain", "udp", "10.1.0.2:1", "10.2.0.77:1"])?;
+    assert_eq!(explained["reason"], "own_address");
+    // It goes on, and a restart is told, too.
+    let mut next = gateway.run(&[])?;
+    assert!(running.ended()?.success());
+    next.says(conflict)?;
+    gateway.ip(&["addr", "del", "10.2.0.77/32", "dev", "lan0"])?;
+    wait::until("it is steered again", SOON, || {
+        let explained = gateway.json(&["explain", "udp", "10.1.0.2:1", "10.2.0.77:1"])?;
+        Ok((explained["reason"] == "hash").then_some(()))
+    })?;
+    gateway.ip(&["link", "set", "wg1", "mtu", "1380"])?;
+    next.says("group default: the tunnels' MTUs differ now (wg0 1420, wg1 1380)")?;
+    gateway.ip(&["link", "set", "wg1", "mtu", "1420"])?;
+    next.stop()?;
+    is_as_before(&gateway, &before)
+});

@@ -295,3 +295,37 @@ test!(another_way_for_one_of_two_groups, |name| {
     gateway.done(&["detach"])?;
     Ok(())
 });
+
+test!(two_groups_share_a_lan_device, |name| {
+    let gateway = Gateway::up(name, 3)?;
+    let before = gateway.traces()?;
+    gateway.done(&steer("attach", &[]))?;
+    let second = "attach --group b --iface lan0 --tunnel wg2 --prefix 10.3.0.0/16";
+    gateway.done(&second.split_whitespace().collect::<Vec<_>>())?;
+    let on_lan = || -> Result<Vec<String>> {
+        let status = gateway.json(&["status"])?;
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        let of_group = |group: &Value| {
+            let hooks = group["hooks"].as_array().cloned().unwrap_or_default();
+            let of_lan = hooks.iter().filter(|hook| hook["hook"] == "ingress");
+            let names = of_lan.map(|hook| hook["iface"].as_str().unwrap_or("?").to_owned());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        Ok(groups.iter().map(of_group).collect())
+    };
+    assert_eq!(on_lan()?, ["lan0", "lan0"]);
+    // Either goes on without a word.
+    gateway.done(&["attach"])?;
+    gateway.done(&["attach", "--group", "b"])?;
+    assert_eq!(on_lan()?, ["lan0", "lan0"]);
+    // One takes another device; the other keeps this one.
+    gateway.ip(&[
+        "link", "add", "lan1", "up", "type", "veth", "peer", "name", "host1",
+    ])?;
+    let other = "attach --iface lan1 --tunnel wg0 --tunnel wg1 --prefix 10.2.0.0/16";
+    gateway.done(&other.split_whitespace().collect::<Vec<_>>())?;
+    assert_eq!(on_lan()?, ["lan0 lan1", "lan0 lan1"]);
+    gateway.done(&["detach"])?;
+    gateway.ip(&["link", "del", "lan1"])?;
+    is_as_before(&gateway, &before)
+});

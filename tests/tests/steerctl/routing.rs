@@ -127,6 +127,22 @@ test!(a_start_by_marks_killed_anywhere_on_clsact, |name| {
     killed_starts(name, "clsact")
 });
 
+test!(a_detach_killed_anywhere, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    gateway.sysctl("net.ipv4.conf.wg1.rp_filter", "1")?;
+    let before = gateway.traces()?;
+    for attempt in 0..24_u64 {
+        gateway.done(&steer("attach", &["--fix", "--hook", "mark"]))?;
+        let detach = Running::start(gateway.command().arg("detach"))?;
+        // The point in its life at which it dies.
+        wait::pause(Duration::from_millis(attempt * 5))?;
+        detach.kill()?;
+        gateway.done(&["detach"])?;
+        is_as_before(&gateway, &before)?;
+    }
+    Ok(())
+});
+
 /// A route of somebody else's where steer's would go.
 fn block(gateway: &Gateway, verb: &str) -> Result<()> {
     let route = ["default", "dev", "lan0", "table", "572301"];
