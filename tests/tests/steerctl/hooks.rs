@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use serde_json::Value;
 use steer_common::abi::programs::BARE_REDIRECT;
 use steer_tests::lab::wait;
-use steer_tests::steerctl::{Flood, Gateway, Sender, tcx_programs, tcx_programs_at};
+use steer_tests::steerctl::{Flood, Gateway, Reader, Sender, tcx_programs, tcx_programs_at};
 use steer_user::datapath::object::OBJECT;
 
 use crate::fixture::{
@@ -85,8 +85,9 @@ test!(each_way_by_clsact, |name| each_way(name, "clsact"));
 fn steers(name: &str, attach: &str) -> Result<()> {
     let gateway = Gateway::up(name, 2)?;
     forwards(&gateway)?;
+    let tunnels = readers(&gateway, 2)?;
     for (mode, _) in MODES {
-        let tunnels = readers(&gateway, 2)?;
+        tunnels.iter().for_each(Reader::clear);
         gateway.done(&steer("attach", &["--hook", mode, "--attach", attach]))?;
         let mut sender = Sender::new(gateway.client(), 60)?;
         sender.round()?;
