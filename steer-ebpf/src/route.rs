@@ -30,7 +30,12 @@ struct FibLookup {
     macs: [u16; 6],
 }
 
-const _: () = assert!(size_of::<FibLookup>() == 64);
+/// The sizes as the helpers want them.
+const LOOKUP_BYTES: i32 = 64;
+const NEIGHBOUR_BYTES: i32 = 20;
+
+const _: () = assert!(size_of::<FibLookup>() == LOOKUP_BYTES as usize);
+const _: () = assert!(size_of::<Neighbour>() == NEIGHBOUR_BYTES as usize);
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -88,14 +93,7 @@ pub(crate) fn next_hop(
     };
     // It answers with the gateway's address in place of the destination's, if there is a gateway.
     // SAFETY: the kernel reads and writes `lookup` during the call only, and knows its layout.
-    let answer = unsafe {
-        bpf_fib_lookup(
-            skb.cast(),
-            (&raw mut lookup).cast(),
-            size_of::<FibLookup>() as i32,
-            0,
-        )
-    };
+    let answer = unsafe { bpf_fib_lookup(skb.cast(), (&raw mut lookup).cast(), LOOKUP_BYTES, 0) };
     if answer == i64::from(BPF_FIB_LKUP_RET_FRAG_NEEDED) {
         return Err(PassReason::TooBig);
     }
@@ -132,7 +130,7 @@ impl NextHop {
                 bpf_redirect_neigh(
                     self.ifindex,
                     (&raw mut self.neighbour).cast(),
-                    size_of::<Neighbour>() as i32,
+                    NEIGHBOUR_BYTES,
                     0,
                 ) as i32
             } else {

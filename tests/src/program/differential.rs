@@ -1,7 +1,7 @@
 //! Random packets through the host and the kernel, by the million.
 //!
 //! A run is made again from its seed. Verdict and bytes are compared after each packet, counters and
-//! maps after each [`STRIDE`]; where those differ, the run is repeated, and in the stride that
+//! maps after each stride; where those differ, the run is repeated, and in the stride that
 //! differed everything is compared after each packet, so that the error names the one.
 
 use std::{
