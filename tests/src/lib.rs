@@ -3,5 +3,6 @@
 pub mod lab;
 pub mod packets;
 pub mod program;
+pub mod scenario;
 pub mod steerctl;
 pub mod traffic;

@@ -3,19 +3,18 @@
 //! Which tunnel a flow used is what packet sockets on the tunnel devices saw,
 //! not what steer says of itself. The two gateways have different seeds.
 
-mod fixture;
-
 use std::time::Duration;
 
-use fixture::{Fixture, both_families};
+use steer_tests::both_families;
 use steer_tests::lab::{Family, Observer, Side, Steer, tunnel_address, wait};
+use steer_tests::scenario::{self, Fixture};
 use steer_tests::traffic::{Bulk, LiveFlows, LiveSpec, Server, burst};
 
 /// Twenty messages of every live flow.
 const WINDOW: Duration = Duration::from_secs(1);
 
 both_families!(goodput_of_two_tunnels, |family| {
-    let lab = fixture::lab(2)?;
+    let lab = scenario::lab(2)?;
     let server = Server::start(&lab)?;
     let goodput = || {
         let mut bulk = Bulk::start(&lab, &server, family, 10)?;
@@ -212,11 +211,11 @@ both_families!(a_tunnel_that_is_deleted_moves_its_flows_only, |family| {
 /// The lab itself: what the tests above stand on.
 #[test]
 fn without_steer_one_tunnel_carries_everything() -> anyhow::Result<()> {
-    let _alone = fixture::alone();
-    if !fixture::possible("without_steer_one_tunnel_carries_everything") {
+    let _alone = scenario::alone();
+    if !scenario::possible("without_steer_one_tunnel_carries_everything") {
         return Ok(());
     }
-    let lab = fixture::lab(2)?;
+    let lab = scenario::lab(2)?;
     let _server = Server::start(&lab)?;
     let observer = Observer::start(&lab)?;
     for family in [Family::V4, Family::V6] {

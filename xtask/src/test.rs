@@ -77,6 +77,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
                 privileged("steerctl", &["--test-threads=1"], &args.harness)?,
                 privileged("readme", &["--test-threads=1"], &args.harness)?,
                 privileged("lab", &["--test-threads=1"], &args.harness)?,
+                privileged("lab_packets", &["--test-threads=1"], &args.harness)?,
             ],
         });
     }

@@ -137,6 +137,13 @@ impl Host {
         output(&mut command)
     }
 
+    /// Runs a command on this host with `input` as its standard input.
+    pub fn feed(&self, program: &str, args: &[&str], input: &str) -> Result<String> {
+        let mut command = self.command(program);
+        command.args(args);
+        feed(&mut command, input)
+    }
+
     /// Runs `ip` in the namespace.
     pub fn ip(&self, args: &[&str]) -> Result<()> {
         run(Command::new("ip").args(["-n", &self.netns]).args(args))
@@ -156,6 +163,25 @@ impl Host {
             Command::new("tc").args(["-n", &self.netns, "-batch", "-"]),
             lines,
         )
+    }
+
+    /// Reads a file below `/proc/sys/net` of the namespace.
+    pub fn sysctl(&self, key: &str) -> Result<String> {
+        self.within(|| {
+            let value = std::fs::read_to_string(Path::new("/proc/sys/net").join(key))
+                .with_context(|| format!("{}: sysctl net/{key}", self.netns))?;
+            Ok(value.trim().to_owned())
+        })
+    }
+
+    /// MAC address of a device.
+    pub fn mac(&self, device: &str) -> Result<[u8; 6]> {
+        self.within(|| {
+            nix::ifaddrs::getifaddrs()?
+                .filter(|entry| entry.interface_name == device)
+                .find_map(|entry| entry.address?.as_link_addr()?.addr())
+                .with_context(|| format!("{device}: no MAC address"))
+        })
     }
 
     /// Writes files below `/proc/sys/net` of the namespace.

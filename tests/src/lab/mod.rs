@@ -11,11 +11,16 @@
 //! Dropping the [`Lab`] removes it; what a killed owner left is removed by the
 //! next [`Lab::up`] of the same name.
 
+mod capture;
 mod drops;
+pub mod firewall;
 mod host;
+mod icmp;
+mod listener;
 mod process;
 mod sockets;
 mod state;
+mod status;
 mod steer;
 mod topology;
 mod tunnel;
@@ -34,12 +39,17 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
+pub use capture::{Capture, Captured, paths};
+pub use firewall::Firewall;
 pub use host::Host;
+pub use icmp::{Fault, IcmpError};
+pub(crate) use listener::link_address;
 pub use observer::Observer;
-pub use packet::{Conversation, Protocol};
+pub use packet::{Conversation, Fragment, Packet, Protocol};
 pub use paths::{Paths, Seen};
 pub use state::{check_capabilities, lab_dir, labs};
-pub use steer::{Flow, HookStatus, Share, Status, Steer, TunnelStatus, steerctl_path};
+pub use status::{Flow, HookStatus, Status, TunnelStatus};
+pub use steer::{Setup, Share, Steer, steerctl_path};
 pub use topology::{Family, Side, TUNNEL_MTU, tunnel_address, tunnel_name, underlay_name};
 pub use tunnel::DeviceCounters;
 pub use wireguard::Implementation;
@@ -142,6 +152,14 @@ impl Lab {
     /// The server behind gateway B.
     pub fn server(&self) -> &Host {
         &self.hosts[3]
+    }
+
+    /// The host behind a gateway: client or server.
+    pub fn host(&self, side: Side) -> &Host {
+        match side {
+            Side::A => self.client(),
+            Side::B => self.server(),
+        }
     }
 
     /// A gateway.

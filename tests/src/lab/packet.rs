@@ -1,8 +1,11 @@
-//! Which conversation a captured packet belongs to.
+//! What the tests read of a captured packet.
 
 use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{LaxNetSlice, LaxSlicedPacket};
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// Transport protocol of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,36 +27,140 @@ pub struct Conversation {
     pub server: SocketAddr,
 }
 
-/// Reads a packet that starts at its IP header as (protocol, source, destination);
-/// `None` for what is neither TCP nor UDP. The packet may be cut short.
-pub(super) fn parse(packet: &[u8]) -> Option<(Protocol, SocketAddr, SocketAddr)> {
-    let packet = LaxSlicedPacket::from_ip(packet).ok()?;
-    let (src, dst): (IpAddr, IpAddr) = match packet.net? {
-        LaxNetSlice::Ipv4(ip) => (
-            ip.header().source_addr().into(),
-            ip.header().destination_addr().into(),
-        ),
-        LaxNetSlice::Ipv6(ip) => (
-            ip.header().source_addr().into(),
-            ip.header().destination_addr().into(),
-        ),
-        LaxNetSlice::Arp(_) => return None,
-    };
-    let (protocol, src_port, dst_port) = match packet.transport? {
-        TransportSlice::Tcp(tcp) => (Protocol::Tcp, tcp.source_port(), tcp.destination_port()),
-        TransportSlice::Udp(udp) => (Protocol::Udp, udp.source_port(), udp.destination_port()),
-        _ => return None,
-    };
-    Some((
-        protocol,
-        SocketAddr::new(src, src_port),
-        SocketAddr::new(dst, dst_port),
-    ))
+impl Conversation {
+    /// The flow of a packet seen on a tunnel of gateway A: what leaves through
+    /// a tunnel comes from the client.
+    pub(super) fn at_a(
+        protocol: Protocol,
+        src: SocketAddr,
+        dst: SocketAddr,
+        outgoing: bool,
+    ) -> Self {
+        let (client, server) = if outgoing { (src, dst) } else { (dst, src) };
+        Self {
+            protocol,
+            client,
+            server,
+        }
+    }
+}
+
+/// Where a fragment belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fragment {
+    /// Identification of the whole packet.
+    pub id: u32,
+    /// Where its payload begins in the whole one's.
+    pub offset_bytes: u16,
+    /// Others follow.
+    pub more: bool,
+}
+
+/// A packet that starts at its IP header; it may be cut short.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet<'a> {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// TTL or hop limit.
+    pub hops: u8,
+    /// Protocol after all extension headers.
+    pub protocol: u8,
+    /// Set if this is a part of a packet only.
+    pub fragment: Option<Fragment>,
+    /// What follows the IP header and its extensions.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Reads the headers; `None` for what is not IP.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        match LaxSlicedPacket::from_ip(bytes).ok()?.net? {
+            LaxNetSlice::Ipv4(ip) => {
+                let header = ip.header();
+                let (offset, more) = (header.fragments_offset(), header.more_fragments());
+                let fragment = Fragment {
+                    id: header.identification().into(),
+                    offset_bytes: offset.byte_offset(),
+                    more,
+                };
+                Some(Self {
+                    src: header.source_addr().into(),
+                    dst: header.destination_addr().into(),
+                    hops: header.ttl(),
+                    protocol: ip.payload().ip_number.0,
+                    fragment: (more || offset.value() > 0).then_some(fragment),
+                    payload: ip.payload().payload,
+                })
+            }
+            LaxNetSlice::Ipv6(ip) => {
+                let header = ip.header();
+                let fragment = ip.extensions().clone().into_iter().find_map(|extension| {
+                    let etherparse::Ipv6ExtensionSlice::Fragment(header) = extension else {
+                        return None;
+                    };
+                    Some(Fragment {
+                        id: header.identification(),
+                        offset_bytes: header.fragment_offset().byte_offset(),
+                        more: header.more_fragments(),
+                    })
+                });
+                Some(Self {
+                    src: header.source_addr().into(),
+                    dst: header.destination_addr().into(),
+                    hops: header.hop_limit(),
+                    protocol: ip.payload().ip_number.0,
+                    fragment,
+                    payload: ip.payload().payload,
+                })
+            }
+            LaxNetSlice::Arp(_) => None,
+        }
+    }
+
+    /// Protocol and both ends of TCP or UDP; `None` also for all fragments but the first.
+    pub fn flow(&self) -> Option<(Protocol, SocketAddr, SocketAddr)> {
+        let protocol = match self.protocol {
+            TCP => Protocol::Tcp,
+            UDP => Protocol::Udp,
+            _ => return None,
+        };
+        if self.fragment.is_some_and(|part| part.offset_bytes > 0) {
+            return None;
+        }
+        let port = |at| Some(u16::from_be_bytes(*self.payload.get(at..)?.first_chunk()?));
+        Some((
+            protocol,
+            SocketAddr::new(self.src, port(0)?),
+            SocketAddr::new(self.dst, port(2)?),
+        ))
+    }
+
+    /// The MSS option of a TCP segment with SYN.
+    pub fn mss(&self) -> Option<u16> {
+        const SYN: u8 = 2;
+        let is_syn = self.protocol == TCP && self.payload.get(13)? & SYN != 0;
+        let header = self
+            .payload
+            .get(..usize::from(self.payload.get(12)? >> 4) * 4)?;
+        let mut options = header.get(20..).filter(|_| is_syn)?;
+        loop {
+            options = match *options {
+                [2, 4, high, low, ..] => return Some(u16::from_be_bytes([high, low])),
+                [1, ..] => &options[1..],
+                [kind, length, ..] if kind > 1 && length > 1 => {
+                    options.get(usize::from(length)..)?
+                }
+                _ => return None,
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use etherparse::PacketBuilder;
+    use etherparse::{PacketBuilder, TcpOptionElement};
 
     use super::*;
 
@@ -69,24 +176,61 @@ mod tests {
             "10.1.0.2:4000".parse().unwrap(),
             "10.2.0.2:53".parse().unwrap(),
         );
-        assert_eq!(parse(&bytes), Some(expected));
-        assert_eq!(parse(&bytes[..30]), Some(expected), "cut short");
+        let packet = Packet::parse(&bytes).unwrap();
+        assert_eq!((packet.hops, packet.fragment), (64, None));
+        assert_eq!(packet.flow(), Some(expected));
+        assert_eq!(
+            Packet::parse(&bytes[..24]).unwrap().flow(),
+            Some(expected),
+            "cut short"
+        );
     }
 
     #[test]
-    fn tcp_over_ipv6() {
+    fn only_the_first_fragment_has_ports() {
         let mut bytes = Vec::new();
-        let (src, dst) = (
-            "fd00:1::2".parse::<std::net::Ipv6Addr>().unwrap(),
-            [0xfd; 16],
-        );
-        PacketBuilder::ipv6(src.octets(), dst, 64)
+        PacketBuilder::ipv4([10, 1, 0, 2], [10, 2, 0, 2], 64)
+            .udp(4000, 53)
+            .write(&mut bytes, &[0; 40])
+            .unwrap();
+        bytes[4..8].copy_from_slice(&[0, 9, 0x20, 0]);
+        let first = Packet::parse(&bytes).unwrap();
+        let part = |offset_bytes, more| {
+            Some(Fragment {
+                id: 9,
+                offset_bytes,
+                more,
+            })
+        };
+        assert_eq!(first.fragment, part(0, true));
+        assert!(first.flow().is_some());
+        bytes[6..8].copy_from_slice(&[0, 2]);
+        let last = Packet::parse(&bytes).unwrap();
+        assert_eq!(last.fragment, part(16, false));
+        assert_eq!(last.flow(), None);
+    }
+
+    #[test]
+    fn tcp_over_ipv6_with_mss() {
+        let mut bytes = Vec::new();
+        let src: std::net::Ipv6Addr = "fd00:1::2".parse().unwrap();
+        let options = [
+            TcpOptionElement::Noop,
+            TcpOptionElement::WindowScale(7),
+            TcpOptionElement::MaximumSegmentSize(1440),
+        ];
+        PacketBuilder::ipv6(src.octets(), [0xfd; 16], 64)
             .tcp(4000, 80, 1, 1000)
+            .syn()
+            .options(&options)
+            .unwrap()
             .write(&mut bytes, &[])
             .unwrap();
-        let (protocol, src, dst) = parse(&bytes).unwrap();
+        let packet = Packet::parse(&bytes).unwrap();
+        let (protocol, src, dst) = packet.flow().unwrap();
         assert_eq!(protocol, Protocol::Tcp);
         assert_eq!(src.to_string(), "[fd00:1::2]:4000");
         assert_eq!(dst.port(), 80);
+        assert_eq!(packet.mss(), Some(1440));
     }
 }

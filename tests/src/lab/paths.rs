@@ -14,6 +14,16 @@ pub struct Paths {
 }
 
 impl Paths {
+    /// Counts a packet seen on a tunnel of gateway A.
+    pub(super) fn count(&mut self, tunnel: usize, outgoing: bool) {
+        let direction = if outgoing {
+            &mut self.forward
+        } else {
+            &mut self.reverse
+        };
+        *direction.entry(tunnel).or_default() += 1;
+    }
+
     /// Tunnels that carried packets from client to server.
     pub fn forward_tunnels(&self) -> BTreeSet<usize> {
         self.forward.keys().copied().collect()

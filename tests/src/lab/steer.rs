@@ -8,119 +8,51 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::host::{Host, output};
+use super::status::{Flow, Status};
 use super::topology::Side;
 use super::{Lab, process, tunnel_name, wait};
 
 /// How long `steerctl run` may take until it is ready.
 const READY: Duration = Duration::from_secs(20);
 
-/// The part of `steerctl status --json` that the lab reads.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Status {
-    /// The groups; the lab makes one.
-    pub groups: Vec<GroupStatus>,
-    /// Packets left to the kernel, by reason.
-    #[serde(default)]
-    pub passed: std::collections::BTreeMap<String, u64>,
-}
-
-impl Status {
-    /// The tunnels of the first group.
-    pub fn tunnels(&self) -> &[TunnelStatus] {
-        self.groups.first().map_or(&[], |group| &group.tunnels)
-    }
-
-    /// The programs that run, by device and hook.
-    pub fn programs(&self) -> std::collections::BTreeMap<(String, String), Option<u32>> {
-        let hooks = self.groups.iter().flat_map(|group| &group.hooks);
-        hooks
-            .map(|hook| ((hook.iface.clone(), hook.hook.clone()), hook.program_id))
-            .collect()
-    }
-
-    /// The tunnel `name`.
-    pub fn tunnel(&self, name: &str) -> Result<&TunnelStatus> {
-        self.tunnels()
-            .iter()
-            .find(|tunnel| tunnel.name == name)
-            .with_context(|| format!("status: no tunnel {name}"))
-    }
-}
-
-/// One group of `status --json`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct GroupStatus {
-    /// Name of the group.
-    pub name: String,
-    /// Where its programs are attached.
-    #[serde(default)]
-    pub hooks: Vec<HookStatus>,
-    /// Its tunnels.
-    pub tunnels: Vec<TunnelStatus>,
-}
-
-/// One hook of `status --json`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct HookStatus {
-    /// Device name.
-    pub iface: String,
-    /// `ingress`, `learn`, …
-    pub hook: String,
-    /// The kernel's id of the program that runs there.
-    pub program_id: Option<u32>,
-}
-
-/// One tunnel of `status --json`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct TunnelStatus {
-    /// Device name.
-    pub name: String,
-    /// Configured weight.
-    pub weight: u32,
-    /// Share of new flows, 0 to 1.
-    pub share: f64,
-    /// `active`, `drain` or `disabled`.
-    pub admin: String,
-    /// `up`, `degraded`, `down` or `unknown`.
-    #[serde(default)]
-    pub health: Option<String>,
-    /// Live flows.
-    pub flows: Option<u64>,
-    /// Bytes steered into the tunnel.
-    pub tx_bytes: Option<u64>,
-    /// Bytes that came through the tunnel.
-    pub rx_bytes: Option<u64>,
-    /// Flows placed here since the start.
-    pub new_flows: Option<u64>,
-}
-
-/// One entry of `flows --json`, as far as the lab reads it.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Flow {
-    /// `tcp`, `udp`, …
-    pub protocol: String,
-    /// Address behind this gateway.
-    pub src_addr: std::net::IpAddr,
-    /// Its port.
-    #[serde(default)]
-    pub src_port: Option<u16>,
-    /// The far address.
-    pub dst_addr: std::net::IpAddr,
-    /// Its port.
-    #[serde(default)]
-    pub dst_port: Option<u16>,
-    /// Device name of the flow's tunnel.
-    pub tunnel: Option<String>,
-    /// Why it is there.
-    pub origin: String,
-}
-
 /// Name and weight, for [`Steer::weights`].
 pub type Share<'a> = (&'a str, u32);
+
+/// How steer is started on a gateway.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    weights: Vec<u32>,
+    lan: Vec<String>,
+    args: Vec<String>,
+}
+
+impl Setup {
+    /// Over all tunnels with these weights (1 where there is none), for what comes from `lan0`.
+    pub fn new(weights: &[u32]) -> Self {
+        Self {
+            weights: weights.to_vec(),
+            lan: vec!["lan0".into()],
+            args: Vec::new(),
+        }
+    }
+
+    /// For what comes from these devices instead.
+    #[must_use]
+    pub fn lan(mut self, devices: &[&str]) -> Self {
+        self.lan = devices.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// With more arguments of `steerctl run`.
+    #[must_use]
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(ToString::to_string));
+        self
+    }
+}
 
 /// `steerctl run` on one gateway, and the other verbs against it.
 #[derive(Debug)]
@@ -130,6 +62,7 @@ pub struct Steer {
     side: Side,
     pin_dir: PathBuf,
     tunnels: usize,
+    setup: Setup,
     child: Option<Child>,
     starts: u32,
 }
@@ -137,39 +70,80 @@ pub struct Steer {
 impl Steer {
     /// Starts steer on a gateway over all tunnels with these weights, and waits until it steers.
     pub fn start(lab: &Lab, side: Side, weights: &[u32]) -> Result<Self> {
-        let mut steer = Self {
+        Self::start_as(lab, side, &Setup::new(weights))
+    }
+
+    /// Starts steer on a gateway in a certain way, and waits until it steers.
+    pub fn start_as(lab: &Lab, side: Side, setup: &Setup) -> Result<Self> {
+        let mut steer = Self::new(lab, side, setup)?;
+        steer.spawn()?;
+        Ok(steer)
+    }
+
+    /// What steer writes to standard error when it refuses to start like this;
+    /// an error if it starts.
+    pub fn refusal(lab: &Lab, side: Side, setup: &Setup) -> Result<String> {
+        let steer = Self::new(lab, side, setup)?;
+        let mut command = steer.command();
+        // `run` would stay.
+        command.arg("attach").args(steer.arguments());
+        let output = command.output().context("steerctl attach")?;
+        if output.status.success() {
+            steer.steerctl(&["detach"])?;
+            bail!("steerctl attach: it was not refused");
+        }
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn new(lab: &Lab, side: Side, setup: &Setup) -> Result<Self> {
+        Ok(Self {
             steerctl: steerctl_path()?,
             host: lab.gateway(side).clone(),
             side,
             pin_dir: lab.pin_dir(side),
             tunnels: lab.options().tunnels,
+            setup: setup.clone(),
             child: None,
             starts: 0,
-        };
-        steer.run(weights)?;
-        Ok(steer)
+        })
     }
 
     /// `steerctl run` (again): adopts what is pinned, replaces the program in place.
     pub fn run(&mut self, weights: &[u32]) -> Result<()> {
-        self.starts += 1;
-        let log = self.host.dir().join(format!("steer-{}.log", self.starts));
-        let file = File::create(&log).with_context(|| format!("{}", log.display()))?;
-        let mut command = self.command();
+        self.setup.weights = weights.to_vec();
+        self.spawn()
+    }
+
+    /// Arguments of `run` and `attach`.
+    fn arguments(&self) -> Vec<String> {
         // Different seeds: a reply that comes back right was learned, not computed alike.
         let seed = match self.side {
             Side::A => "7",
             Side::B => "11",
         };
-        command.args(["run", "--iface", "lan0", "--seed", seed]);
+        let mut args = vec!["--seed".into(), seed.into()];
+        for device in &self.setup.lan {
+            args.extend(["--iface".into(), device.clone()]);
+        }
         for k in 0..self.tunnels {
-            let weight = weights.get(k).copied().unwrap_or(1);
-            command.args(["--tunnel", &format!("{}={weight}", tunnel_name(k))]);
+            let weight = self.setup.weights.get(k).unwrap_or(&1);
+            args.extend(["--tunnel".into(), format!("{}={weight}", tunnel_name(k))]);
         }
         for prefix in self.side.other().prefixes() {
-            command.args(["--prefix", &prefix]);
+            args.extend(["--prefix".into(), prefix]);
         }
+        args.extend(self.setup.args.iter().cloned());
+        args
+    }
+
+    fn spawn(&mut self) -> Result<()> {
+        self.starts += 1;
+        let log = self.host.dir().join(format!("steer-{}.log", self.starts));
+        let file = File::create(&log).with_context(|| format!("{}", log.display()))?;
+        let mut command = self.command();
         command
+            .arg("run")
+            .args(self.arguments())
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
             .stderr(file);

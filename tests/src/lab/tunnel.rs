@@ -86,6 +86,16 @@ impl Lab {
         self.gateway(side).ip(&["link", "del", &tunnel_name(k)])
     }
 
+    /// Gives tunnel device `k` another MTU on both gateways.
+    pub fn set_tunnel_mtu(&self, k: usize, mtu: u32) -> Result<()> {
+        let (name, mtu) = (tunnel_name(k), mtu.to_string());
+        for side in [Side::A, Side::B] {
+            let gateway = self.gateway(side);
+            gateway.ip(&["link", "set", &name, "mtu", &mtu])?;
+        }
+        Ok(())
+    }
+
     /// Counters of a gateway's tunnels, in the tunnels' order; zero for a deleted one.
     pub fn tunnel_counters(&self, side: Side) -> Result<Vec<DeviceCounters>> {
         let text = self.gateway(side).within(|| {

@@ -1,4 +1,5 @@
-//! The one message: flow number, sequence number, padding.
+//! What flows carry: the one message (flow number, sequence number, padding),
+//! or bytes that tell where in the stream they belong.
 
 /// Size of a message on the wire.
 pub(super) const BYTES: usize = 64;
@@ -30,6 +31,13 @@ impl Message {
         let sequence = u64::from_be_bytes(bytes[8..16].try_into().ok()?);
         Some(Self { flow, sequence })
     }
+}
+
+/// Bytes `start` to `start + length` of a stream in which no two packets are alike.
+pub(super) fn content(start: usize, length: usize) -> Vec<u8> {
+    (start..start + length)
+        .map(|at| u8::try_from((at * 7 + at / 251) % 251).expect("below 251"))
+        .collect()
 }
 
 #[cfg(test)]

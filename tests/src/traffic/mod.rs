@@ -6,14 +6,23 @@
 
 mod bulk;
 mod burst;
+mod datagrams;
 mod live;
+mod live_flow;
 mod message;
+mod ping;
+mod probe;
 mod server;
+mod transfer;
 
 pub use bulk::Bulk;
 pub use burst::{Burst, burst};
+pub use datagrams::datagrams;
 pub use live::{FlowReport, LiveFlows, LiveReport, LiveSpec};
-pub use server::Server;
+pub use ping::ping;
+pub use probe::{CLOSED_PORT, Probe, Prober};
+pub use server::{ECHO_PORT, Server};
+pub use transfer::{End, Transfer, transfer};
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

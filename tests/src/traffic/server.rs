@@ -18,14 +18,14 @@ use super::{message, raise_file_limit, runtime};
 /// TCP port of the sink for bulk flows.
 pub(super) const SINK_PORT: u16 = 7_000;
 /// TCP port and first UDP port of the echo.
-pub(super) const ECHO_PORT: u16 = 7_001;
+pub const ECHO_PORT: u16 = 7_001;
 /// Number of UDP echo ports: with all source ports, about 400,000 distinct flows.
 pub(super) const ECHO_PORTS: u16 = 8;
 
 /// Bytes received, by flow.
 type Received = Arc<Mutex<HashMap<u64, Arc<AtomicU64>>>>;
 
-/// The server's threads in the namespace behind gateway B.
+/// The server's thread in the namespace behind a gateway.
 #[derive(Debug)]
 pub struct Server {
     received: Received,
@@ -34,19 +34,24 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts to listen on the server's addresses.
+    /// Starts to listen on the server's addresses, behind gateway B.
     pub fn start(lab: &Lab) -> Result<Self> {
+        Self::behind(lab, Side::B)
+    }
+
+    /// Starts to listen on the addresses of the host behind a gateway.
+    pub fn behind(lab: &Lab, side: Side) -> Result<Self> {
         raise_file_limit();
         let received = Received::default();
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = mpsc::channel();
         let thread = std::thread::Builder::new().name("server".into()).spawn({
-            let (host, received) = (lab.server().clone(), Arc::clone(&received));
+            let (host, received) = (lab.host(side).clone(), Arc::clone(&received));
             move || {
                 let run = || -> Result<()> {
                     host.enter()?;
                     let runtime = runtime()?;
-                    runtime.block_on(listen(&received))?;
+                    runtime.block_on(listen(side, &received))?;
                     let _ = ready.send(Ok(()));
                     let _ = runtime.block_on(stopped);
                     Ok(())
@@ -83,9 +88,9 @@ impl Drop for Server {
 }
 
 /// Opens all sockets and leaves a task on each.
-async fn listen(received: &Received) -> Result<()> {
+async fn listen(side: Side, received: &Received) -> Result<()> {
     for family in [Family::V4, Family::V6] {
-        let address = Side::B.host(family);
+        let address = side.host(family);
         let sink = tcp(address, SINK_PORT).await?;
         let received = Arc::clone(received);
         tokio::spawn(accept(sink, move |stream| {
@@ -160,7 +165,7 @@ async fn echo(mut stream: TcpStream) {
 }
 
 async fn echo_datagrams(socket: UdpSocket) {
-    let mut buffer = [0; 2048];
+    let mut buffer = vec![0; 65_536];
     loop {
         // An ICMP error of one client is no reason to stop serving the others.
         if let Ok((length, from)) = socket.recv_from(&mut buffer).await {
