@@ -211,27 +211,25 @@ both_families!(a_tunnel_that_is_deleted_moves_its_flows_only, |family| {
 /// The lab itself: what the tests above stand on.
 #[test]
 fn without_steer_one_tunnel_carries_everything() -> anyhow::Result<()> {
-    let _alone = scenario::alone();
-    if !scenario::possible("without_steer_one_tunnel_carries_everything") {
-        return Ok(());
-    }
-    let lab = scenario::lab(2)?;
-    let _server = Server::start(&lab)?;
-    let observer = Observer::start(&lab)?;
-    for family in [Family::V4, Family::V6] {
-        let new = burst(&lab, family, 200)?;
-        let shares = new.shares(&observer.take()?)?;
-        assert_eq!(
-            shares.into_iter().collect::<Vec<_>>(),
-            [(0, 1.0)],
-            "{family}"
-        );
-    }
-    let far = tunnel_address(Side::B, 1, Family::V4);
-    lab.cut_tunnel(1)?;
-    assert!(!lab.gateway(Side::A).reaches(far)?, "wg1 is cut");
-    lab.restore_tunnel(1)?;
-    wait::until("wg1: restored", Duration::from_secs(5), || {
-        Ok(lab.gateway(Side::A).reaches(far)?.then_some(()))
+    steer_tests::scenario::run("without_steer_one_tunnel_carries_everything", || {
+        let lab = scenario::lab(2)?;
+        let _server = Server::start(&lab)?;
+        let observer = Observer::start(&lab)?;
+        for family in [Family::V4, Family::V6] {
+            let new = burst(&lab, family, 200)?;
+            let shares = new.shares(&observer.take()?)?;
+            assert_eq!(
+                shares.into_iter().collect::<Vec<_>>(),
+                [(0, 1.0)],
+                "{family}"
+            );
+        }
+        let far = tunnel_address(Side::B, 1, Family::V4);
+        lab.cut_tunnel(1)?;
+        assert!(!lab.gateway(Side::A).reaches(far)?, "wg1 is cut");
+        lab.restore_tunnel(1)?;
+        wait::until("wg1: restored", Duration::from_secs(5), || {
+            Ok(lab.gateway(Side::A).reaches(far)?.then_some(()))
+        })
     })
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::Result;
 
 use super::topology::{Family, tunnel_name};
-use super::{Host, Side};
+use super::{Host, Missing, Side};
 
 /// TCP and UDP ports that the stateful firewalls let new connections to.
 pub const OPEN_PORTS: (u16, u16) = (7_000, 7_999);
@@ -20,44 +20,58 @@ pub enum Firewall {
 }
 
 impl Firewall {
-    /// Why this kind cannot be used on `host`, if it cannot.
-    pub fn missing(self, host: &Host) -> Option<String> {
+    /// An error if this kind cannot be used on `host`.
+    pub fn check(self, host: &Host) -> Result<(), Missing> {
         let (program, args): (_, &[&str]) = match self {
             Self::Nft => ("nft", &["list", "ruleset"]),
             Self::Iptables => ("iptables-legacy", &["-S"]),
         };
-        let error = host.output(program, args).err()?;
-        Some(format!("needs {program}: {error:#}"))
+        host.output(program, args)
+            .map(drop)
+            .map_err(|error| Missing(format!("{error:#}")))
     }
 
     /// Forwards what belongs to a connection, and new connections to
-    /// [`OPEN_PORTS`] that come in by `device` (a name or, ending in `*`, all with that
+    /// [`OPEN_PORTS`] that come in by `devices` (names or, ending in `*`, all with that
     /// beginning); drops everything else, first of all what conntrack calls invalid.
-    pub fn stateful(self, host: &Host, device: &str) -> Result<()> {
+    pub fn stateful(self, host: &Host, devices: &[&str]) -> Result<()> {
+        self.check(host)?;
         let (first, last) = OPEN_PORTS;
         match self {
-            Self::Nft => nft(
-                host,
-                &format!(
+            Self::Nft => {
+                let accept = |device: &&str| {
+                    format!(
+                        "iifname \"{device}\" meta l4proto {{ tcp, udp }} \
+                         th dport {first}-{last} accept"
+                    )
+                };
+                let new = devices.iter().map(accept).collect::<Vec<_>>().join("\n");
+                let rules = format!(
                     "table inet filter {{
                        chain forward {{
                          type filter hook forward priority filter; policy drop;
                          ct state invalid drop
                          ct state established,related accept
-                         iifname \"{device}\" meta l4proto {{ tcp, udp }} th dport {first}-{last} accept
+                         {new}
                        }}
                      }}"
-                ),
-            ),
+                );
+                nft(host, &rules)
+            }
             Self::Iptables => {
-                let device = device.replace('*', "+");
+                let accept = |device: &&str| {
+                    let device = device.replace('*', "+");
+                    format!(
+                        "-A FORWARD -i {device} -p tcp --dport {first}:{last} -j ACCEPT\n\
+                         -A FORWARD -i {device} -p udp --dport {first}:{last} -j ACCEPT"
+                    )
+                };
+                let new = devices.iter().map(accept).collect::<Vec<_>>().join("\n");
                 let rules = format!(
                     "*filter\n:INPUT ACCEPT\n:FORWARD DROP\n:OUTPUT ACCEPT\n\
                      -A FORWARD -m conntrack --ctstate INVALID -j DROP\n\
                      -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT\n\
-                     -A FORWARD -i {device} -p tcp --dport {first}:{last} -j ACCEPT\n\
-                     -A FORWARD -i {device} -p udp --dport {first}:{last} -j ACCEPT\n\
-                     COMMIT\n"
+                     {new}\nCOMMIT\n"
                 );
                 for program in ["iptables-legacy-restore", "ip6tables-legacy-restore"] {
                     host.feed(program, &[], &rules)?;
@@ -77,7 +91,7 @@ pub fn masquerade(host: &Host, tunnels: usize) -> Result<()> {
     nft(
         host,
         &format!(
-            "table inet masquerade {{ chain postrouting {{
+            "table inet per-tunnel {{ chain postrouting {{
                type nat hook postrouting priority srcnat; {rules}
              }}
              }}"
@@ -102,7 +116,7 @@ pub fn port_forward(host: &Host, port: u16, side: Side, to_port: u16) -> Result<
     nft(
         host,
         &format!(
-            "table inet forward {{ chain prerouting {{
+            "table inet port-forward {{ chain prerouting {{
                type nat hook prerouting priority dstnat; {rules}
              }}
              }}"

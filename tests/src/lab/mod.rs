@@ -47,7 +47,7 @@ pub(crate) use listener::link_address;
 pub use observer::Observer;
 pub use packet::{Conversation, Fragment, Packet, Protocol};
 pub use paths::{Paths, Seen};
-pub use state::{check_capabilities, lab_dir, labs};
+pub use state::{Missing, check_capabilities, lab_dir, labs};
 pub use status::{Flow, HookStatus, Status, TunnelStatus};
 pub use steer::{Setup, Share, Steer, steerctl_path};
 pub use topology::{Family, Side, TUNNEL_MTU, tunnel_address, tunnel_name, underlay_name};

@@ -1,6 +1,7 @@
 //! What was seen on the wire: the tunnels of each flow.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use super::packet::Conversation;
 
@@ -22,6 +23,17 @@ impl Paths {
             &mut self.reverse
         };
         *direction.entry(tunnel).or_default() += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (own, other) in [
+            (&mut self.forward, &other.forward),
+            (&mut self.reverse, &other.reverse),
+        ] {
+            for (tunnel, packets) in other {
+                *own.entry(*tunnel).or_default() += packets;
+            }
+        }
     }
 
     /// Tunnels that carried packets from client to server.
@@ -56,6 +68,23 @@ impl Seen {
     /// The tunnels of a flow; `None` if no packet of it was seen.
     pub fn paths(&self, flow: &Conversation) -> Option<&Paths> {
         self.flows.get(flow)
+    }
+
+    /// The same with the client's address in place of what a NAT on gateway A made of it.
+    #[must_use]
+    pub fn as_from(&self, client: IpAddr) -> Self {
+        let mut flows: HashMap<Conversation, Paths> = HashMap::new();
+        for (flow, paths) in &self.flows {
+            let mut flow = *flow;
+            flow.client.set_ip(client);
+            flows.entry(flow).or_default().add(paths);
+        }
+        Self { flows }
+    }
+
+    /// All flows, with their tunnels.
+    pub fn flows(&self) -> impl Iterator<Item = (&Conversation, &Paths)> {
+        self.flows.iter()
     }
 
     /// Number of flows whose packets from client to server all used `tunnel`.

@@ -191,6 +191,18 @@ pub fn labs() -> Vec<String> {
     names
 }
 
+/// What this machine lacks for one test, though it has all that a lab needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing(pub String);
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Missing {}
+
 /// Fails with what is missing when a lab cannot be built here.
 pub fn check_capabilities() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {

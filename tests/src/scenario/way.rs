@@ -88,6 +88,11 @@ impl Scene {
         self.steers.first()
     }
 
+    /// steer on gateway B, if there is one.
+    pub fn far(&self) -> Option<&Steer> {
+        self.steers.get(1)
+    }
+
     /// Ends steer on both gateways in order: the kernel alone again.
     pub fn stop(&mut self) -> Result<()> {
         for mut steer in self.steers.drain(..) {
@@ -122,12 +127,8 @@ macro_rules! ways {
     (@@ $name:ident $way:ident $test:ident $body:path) => {
         #[test]
         fn $name() -> anyhow::Result<()> {
-            let _alone = steer_tests::scenario::alone();
             let name = concat!(stringify!($test), "::", stringify!($name));
-            if steer_tests::scenario::possible(name) {
-                ($body)(steer_tests::scenario::Way::$way)?;
-            }
-            Ok(())
+            $crate::scenario::run(name, || ($body)($crate::scenario::Way::$way))
         }
     };
 }

@@ -125,19 +125,17 @@ pub(crate) fn mss_is_clamped(way: Way) -> Result<()> {
 /// The lab itself: without clamping, a connection without errors hangs.
 #[test]
 fn a_black_hole_is_one() -> Result<()> {
-    let _alone = steer_tests::scenario::alone();
-    if !steer_tests::scenario::possible("a_black_hole_is_one") {
-        return Ok(());
-    }
-    let scene = Scene::up(Way::Kernel, 1, |lab| {
-        firewall::block_too_big(lab.client())?;
-        firewall::block_too_big(lab.server())
-    })?;
-    for family in [Family::V4, Family::V6] {
-        let done = connection(&scene.lab, family, IN_VAIN)?;
-        assert_eq!(done.arrived, [0, 0], "{family}");
-    }
-    Ok(())
+    steer_tests::scenario::run("a_black_hole_is_one", || {
+        let scene = Scene::up(Way::Kernel, 1, |lab| {
+            firewall::block_too_big(lab.client())?;
+            firewall::block_too_big(lab.server())
+        })?;
+        for family in [Family::V4, Family::V6] {
+            let done = connection(&scene.lab, family, IN_VAIN)?;
+            assert_eq!(done.arrived, [0, 0], "{family}");
+        }
+        Ok(())
+    })
 }
 
 /// What fits into one tunnel only passes there; for the others the error names their MTU.
