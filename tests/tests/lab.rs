@@ -211,7 +211,7 @@ both_families!(a_tunnel_that_is_deleted_moves_its_flows_only, |family| {
 /// The lab itself: what the tests above stand on.
 #[test]
 fn without_steer_one_tunnel_carries_everything() -> anyhow::Result<()> {
-    steer_tests::scenario::run("without_steer_one_tunnel_carries_everything", || {
+    scenario::run("without_steer_one_tunnel_carries_everything", || {
         let lab = scenario::lab(2)?;
         let _server = Server::start(&lab)?;
         let observer = Observer::start(&lab)?;

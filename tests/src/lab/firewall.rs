@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use super::topology::{Family, tunnel_name};
 use super::{Host, Missing, Side};
@@ -148,6 +148,31 @@ pub fn clamp_mss(host: &Host) -> Result<()> {
          }
          }",
     )
+}
+
+/// Starts to count the packets that `host` forwards by itself.
+pub fn count_forwarded(host: &Host) -> Result<()> {
+    nft(
+        host,
+        "table inet count {
+           counter forwarded {}
+           chain forward {
+             type filter hook forward priority filter;
+             counter name forwarded
+           }
+         }",
+    )
+}
+
+/// Packets since [`count_forwarded`].
+pub fn forwarded(host: &Host) -> Result<u64> {
+    let args = ["list", "counter", "inet", "count", "forwarded"];
+    let text = host.output("nft", &args)?;
+    let mut words = text.split_whitespace();
+    words
+        .find(|word| *word == "packets")
+        .and_then(|_| words.next()?.parse().ok())
+        .with_context(|| format!("nft: no counter in {text}"))
 }
 
 /// Adds rules to those that `host` has.

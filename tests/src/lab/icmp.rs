@@ -2,10 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::packet::{Packet, Protocol};
-
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
+use super::packet::{ICMP, ICMPV6, Packet, Protocol};
 
 /// What an error says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,10 +14,13 @@
 mod capture;
 mod drops;
 pub mod firewall;
+mod foreign;
 mod host;
 mod icmp;
+mod lan;
 mod listener;
 mod process;
+mod relay;
 mod sockets;
 mod state;
 mod status;
@@ -41,8 +44,10 @@ use nix::mount::{MsFlags, mount};
 
 pub use capture::{Capture, Captured, paths};
 pub use firewall::Firewall;
+pub use foreign::{Foreign, Place, Point};
 pub use host::Host;
 pub use icmp::{Fault, IcmpError};
+pub use lan::{ChangedLan, Lan};
 pub(crate) use listener::link_address;
 pub use observer::Observer;
 pub use packet::{Conversation, Fragment, Packet, Protocol};

@@ -4,8 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{LaxNetSlice, LaxSlicedPacket};
 
+pub(super) const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+pub(super) const ICMPV6: u8 = 58;
 
 /// Transport protocol of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -135,6 +137,17 @@ impl<'a> Packet<'a> {
             SocketAddr::new(self.src, port(0)?),
             SocketAddr::new(self.dst, port(2)?),
         ))
+    }
+
+    /// The identifier of an echo request or reply.
+    pub fn echo(&self) -> Option<u16> {
+        match (self.protocol, self.payload) {
+            (ICMP, [0 | 8, _, _, _, high, low, ..])
+            | (ICMPV6, [128 | 129, _, _, _, high, low, ..]) => {
+                Some(u16::from_be_bytes([*high, *low]))
+            }
+            _ => None,
+        }
     }
 
     /// The MSS option of a TCP segment with SYN.

@@ -16,7 +16,7 @@ pub struct Paths {
 
 impl Paths {
     /// Counts a packet seen on a tunnel of gateway A.
-    pub(super) fn count(&mut self, tunnel: usize, outgoing: bool) {
+    pub fn count(&mut self, tunnel: usize, outgoing: bool) {
         let direction = if outgoing {
             &mut self.forward
         } else {

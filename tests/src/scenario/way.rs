@@ -65,22 +65,35 @@ impl Scene {
         prepare: impl FnOnce(&Lab) -> Result<()>,
         adapt: impl Fn(Side, Setup) -> Setup,
     ) -> Result<Self> {
+        let mut scene = Self::unsteered(tunnels)?;
+        prepare(&scene.lab)?;
+        scene.steer(way, adapt)?;
+        Ok(scene)
+    }
+
+    /// The kernel alone, as yet.
+    pub fn unsteered(tunnels: usize) -> Result<Self> {
         let lab = lab(tunnels)?;
-        prepare(&lab)?;
-        let server = Server::start(&lab)?;
-        let mut steers = Vec::new();
+        Ok(Self {
+            steers: Vec::new(),
+            server: Server::start(&lab)?,
+            lab,
+            way: Way::Kernel,
+        })
+    }
+
+    /// Starts steer on both gateways: `adapt` changes the arguments for each.
+    pub fn steer(&mut self, way: Way, adapt: impl Fn(Side, Setup) -> Setup) -> Result<()> {
+        self.way = way;
         if let Some(hook) = way.hook() {
+            let weights = vec![1; self.lab.options().tunnels];
             for side in [Side::A, Side::B] {
-                let setup = Setup::new(&vec![1; tunnels]).args(&["--hook", hook]);
-                steers.push(Steer::start_as(&lab, side, &adapt(side, setup))?);
+                let setup = Setup::new(&weights).args(&["--hook", hook]);
+                let steer = Steer::start_as(&self.lab, side, &adapt(side, setup))?;
+                self.steers.push(steer);
             }
         }
-        Ok(Self {
-            steers,
-            server,
-            lab,
-            way,
-        })
+        Ok(())
     }
 
     /// steer on gateway A, if there is one.

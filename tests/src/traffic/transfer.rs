@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 
-use crate::lab::Host;
+use crate::lab::{Conversation, Host, Protocol, Side};
 
 use super::message::content;
 use super::runtime;
@@ -51,6 +51,19 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// The connection between client and server, whoever opened it.
+    pub fn conversation(&self, opener: Side) -> Conversation {
+        let (client, server) = match opener {
+            Side::A => (self.from, self.to),
+            Side::B => (self.to, self.from),
+        };
+        Conversation {
+            protocol: Protocol::Tcp,
+            client,
+            server,
+        }
+    }
+
     /// Everything arrived.
     pub fn is_complete(&self) -> bool {
         self.arrived == [self.bytes; 2]

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use steer_tests::lab::{
-    Capture, Captured, Conversation, Family, Fault, IcmpError, Lab, Protocol, Side, TUNNEL_MTU,
-    firewall, paths,
+    Capture, Captured, Family, Fault, IcmpError, Lab, Side, TUNNEL_MTU, firewall, paths,
 };
 use steer_tests::scenario::{Scene, Way};
 use steer_tests::traffic::{End, Probe, Prober, Transfer, transfer};
@@ -215,13 +214,8 @@ fn connections_of_both_tunnels(lab: &Lab, mtus: [u32; 2]) -> Result<()> {
             let done = connection(lab, family, LIMIT)?;
             assert!(done.is_complete(), "{family} {n}: {done:?}");
             let (flows, _) = paths(&tunnels.take()?);
-            let conversation = Conversation {
-                protocol: Protocol::Tcp,
-                client: done.from,
-                server: done.to,
-            };
             let tunnel = flows
-                .get(&conversation)
+                .get(&done.conversation(Side::A))
                 .and_then(steer_tests::lab::Paths::only_tunnel)
                 .context("on one tunnel")?;
             assert_eq!(done.path_mtus, [mtus[tunnel]; 2], "{family} on wg{tunnel}");
