@@ -1,5 +1,6 @@
 //! ICMP errors: who sends them, and which way they take.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -9,21 +10,42 @@ use steer_tests::traffic::{CLOSED_PORT, Probe, Prober};
 
 /// A trace through both gateways names each of them and then the server.
 ///
-/// The near gateway answers from its address on the LAN; the far one, like any router, from the
-/// address that it would send from to the client: that of `wg0`, which its route uses.
+/// The near gateway answers from its address on the LAN. The far one, as any Linux router: over IPv4
+/// from the address of the tunnel that its route to the client uses; over IPv6 from that of the
+/// tunnel by which the packet came, which is also the only one that takes this address.
 pub(crate) fn every_hop_answers(way: Way) -> Result<()> {
     let scene = Scene::up(way, 2, |_| Ok(()))?;
     let prober = Prober::start(&scene.lab)?;
+    let tunnels = Capture::tunnels(&scene.lab, Side::A)?;
     for family in [Family::V4, Family::V6] {
-        let wanted: [(IpAddr, Fault); 3] = [
-            (Side::A.gateway(family), Fault::TimeExceeded),
-            (tunnel_address(Side::B, 0, family), Fault::TimeExceeded),
-            (Side::B.host(family), Fault::PortUnreachable),
-        ];
-        // Each trace is another flow: some of them on the other tunnel.
-        for _ in 0..6 {
-            assert_eq!(prober.route(&scene.lab, family)?, wanted, "{family}");
+        let mut used = Vec::new();
+        // Each trace is another flow.
+        for _ in 0..8 {
+            tunnels.take()?;
+            let route = prober.route(&scene.lab, family)?;
+            let on: BTreeSet<_> = tunnels
+                .take()?
+                .iter()
+                .filter(|captured| {
+                    let flow = captured.packet().and_then(|packet| packet.flow());
+                    flow.is_some_and(|(_, _, dst)| dst.port() == CLOSED_PORT)
+                })
+                .map(|captured| captured.device)
+                .collect();
+            assert_eq!(on.len(), 1, "{family}: one trace on {on:?}");
+            used.extend(&on);
+            let far = match family {
+                Family::V4 => tunnel_address(Side::B, 0, family),
+                Family::V6 => tunnel_address(Side::B, used[used.len() - 1], family),
+            };
+            let wanted: [(IpAddr, Fault); 3] = [
+                (Side::A.gateway(family), Fault::TimeExceeded),
+                (far, Fault::TimeExceeded),
+                (Side::B.host(family), Fault::PortUnreachable),
+            ];
+            assert_eq!(route, wanted, "{family}");
         }
+        scene.assert_spread(used);
     }
     Ok(())
 }
