@@ -78,6 +78,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
                 privileged("readme", &["--test-threads=1"], &args.harness)?,
                 privileged("lab", &["--test-threads=1"], &args.harness)?,
                 privileged("lab_packets", &["--test-threads=1"], &args.harness)?,
+                privileged("lab_rows", &["--test-threads=1"], &args.harness)?,
                 privileged("lab_firewall", &["--test-threads=1"], &args.harness)?,
                 privileged("lab_lan", &["--test-threads=1"], &args.harness)?,
                 privileged("lab_gateway", &["--test-threads=1"], &args.harness)?,

@@ -175,6 +175,22 @@ pub fn forwarded(host: &Host) -> Result<u64> {
         .with_context(|| format!("nft: no counter in {text}"))
 }
 
+/// Drops everything that comes by `device` but what finds neighbours, before `host` can answer.
+pub fn silence(host: &Host, device: &str) -> Result<()> {
+    nft(
+        host,
+        &format!(
+            "table inet silence {{
+               chain prerouting {{
+                 type filter hook prerouting priority raw;
+                 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+                 iifname \"{device}\" drop
+               }}
+             }}"
+        ),
+    )
+}
+
 /// Adds rules to those that `host` has.
 pub fn nft(host: &Host, rules: &str) -> Result<()> {
     host.feed("nft", &["-f", "-"], rules).map(drop)

@@ -3,6 +3,7 @@
 //! A packet socket sees each packet as it enters or leaves its device, before
 //! and after all of steer's programs. What is seen there shares nothing with steer.
 
+use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -63,6 +64,8 @@ impl<T> Shared<T> {
 #[derive(Debug)]
 pub(super) struct Listener<T> {
     shared: Arc<Shared<T>>,
+    /// A byte in here, or its end, makes the thread look at `shared`.
+    wake: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -89,12 +92,14 @@ impl<T: Default + Send + 'static> Listener<T> {
             Ok(sockets)
         })?;
         let shared: Arc<Shared<T>> = Arc::default();
+        let (woken, wake) = std::io::pipe()?;
         let thread = std::thread::Builder::new().name("listener".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || read_all(&sockets, &shared, &mut vec![0; snap_bytes], note)
+            move || read_all(&sockets, woken, &shared, &mut vec![0; snap_bytes], note)
         })?;
         Ok(Self {
             shared,
+            wake: Some(wake),
             thread: Some(thread),
         })
     }
@@ -105,6 +110,9 @@ impl<T: Default + Send + 'static> Listener<T> {
         let mut state = self.shared.lock();
         state.asked += 1;
         let want = state.asked;
+        if let Some(wake) = &self.wake {
+            (&*wake).write_all(&[0])?;
+        }
         let (mut state, timeout) = self
             .shared
             .served
@@ -126,6 +134,7 @@ impl<T: Default + Send + 'static> Listener<T> {
 impl<T> Drop for Listener<T> {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.wake = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -166,6 +175,7 @@ pub(crate) fn link_address(ifindex: u32, protocol: u16, mac: &[u8]) -> Result<Li
 
 fn read_all<T>(
     sockets: &[(usize, OwnedFd)],
+    mut woken: PipeReader,
     shared: &Shared<T>,
     buffer: &mut [u8],
     note: fn(&mut T, Sighting<'_>),
@@ -173,10 +183,18 @@ fn read_all<T>(
     while !shared.stop.load(Ordering::Relaxed) {
         let mut fds: Vec<_> = sockets
             .iter()
-            .map(|(_, fd)| PollFd::new(fd.as_fd(), PollFlags::POLLIN))
+            .map(|(_, fd)| fd.as_fd())
+            .chain([woken.as_fd()])
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
-        // Short, because a request to catch up does not wake it.
-        let _ = poll(&mut fds, PollTimeout::from(20_u8));
+        // A device that is down makes its socket ready for an error, once.
+        let _ = poll(&mut fds, PollTimeout::NONE);
+        let is_woken = fds.last().and_then(PollFd::any).unwrap_or(false);
+        drop(fds);
+        if is_woken {
+            // One byte for each request; the end when there will be no more.
+            let _ = woken.read(&mut [0]);
+        }
         let asked = shared.lock().asked;
         for (device, fd) in sockets {
             loop {

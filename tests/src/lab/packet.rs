@@ -1,13 +1,12 @@
 //! What the tests read of a captured packet.
 
-use std::net::{IpAddr, SocketAddr};
-
-use etherparse::{LaxNetSlice, LaxSlicedPacket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 pub(super) const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 pub(super) const ICMPV6: u8 = 58;
+const FRAGMENT: u8 = 44;
 
 /// Transport protocol of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,46 +77,74 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// Reads the headers; `None` for what is not IP.
     pub fn parse(bytes: &'a [u8]) -> Option<Self> {
-        match LaxSlicedPacket::from_ip(bytes).ok()?.net? {
-            LaxNetSlice::Ipv4(ip) => {
-                let header = ip.header();
-                let (offset, more) = (header.fragments_offset(), header.more_fragments());
-                let fragment = Fragment {
-                    id: header.identification().into(),
-                    offset_bytes: offset.byte_offset(),
-                    more,
-                };
-                Some(Self {
-                    src: header.source_addr().into(),
-                    dst: header.destination_addr().into(),
-                    hops: header.ttl(),
-                    protocol: ip.payload().ip_number.0,
-                    fragment: (more || offset.value() > 0).then_some(fragment),
-                    payload: ip.payload().payload,
-                })
-            }
-            LaxNetSlice::Ipv6(ip) => {
-                let header = ip.header();
-                let fragment = ip.extensions().clone().into_iter().find_map(|extension| {
-                    let etherparse::Ipv6ExtensionSlice::Fragment(header) = extension else {
-                        return None;
-                    };
-                    Some(Fragment {
-                        id: header.identification(),
-                        offset_bytes: header.fragment_offset().byte_offset(),
-                        more: header.more_fragments(),
-                    })
+        match bytes.first()? >> 4 {
+            4 => Self::v4(bytes),
+            6 => Self::v6(bytes),
+            _ => None,
+        }
+    }
+
+    fn v4(bytes: &'a [u8]) -> Option<Self> {
+        let fragment = number(bytes, 6)?;
+        let (offset, more) = (fragment << 3, fragment & 0x2000 != 0);
+        let part = Fragment {
+            id: number(bytes, 4)?.into(),
+            offset_bytes: offset,
+            more,
+        };
+        let header_bytes = usize::from(bytes[0] & 0xf) * 4;
+        let length = usize::from(number(bytes, 2)?).min(bytes.len());
+        Some(Self {
+            src: Ipv4Addr::from(*bytes.get(12..)?.first_chunk()?).into(),
+            dst: Ipv4Addr::from(*bytes.get(16..)?.first_chunk()?).into(),
+            hops: bytes[8],
+            protocol: bytes[9],
+            fragment: (more || offset > 0).then_some(part),
+            payload: bytes.get(header_bytes..length)?,
+        })
+    }
+
+    fn v6(bytes: &'a [u8]) -> Option<Self> {
+        let payload = bytes.get(40..)?;
+        let length = usize::from(number(bytes, 4)?).min(payload.len());
+        let mut packet = Self {
+            src: Ipv6Addr::from(*bytes.get(8..)?.first_chunk()?).into(),
+            dst: Ipv6Addr::from(*bytes.get(24..)?.first_chunk()?).into(),
+            hops: bytes[7],
+            protocol: bytes[6],
+            fragment: None,
+            payload: &payload[..length],
+        };
+        // Ends at the latest with the bytes: every header has some.
+        while let Some((next, header_bytes)) = packet.extension() {
+            if packet.protocol == FRAGMENT {
+                let offset = number(packet.payload, 2)?;
+                packet.fragment = Some(Fragment {
+                    id: u32::from_be_bytes(*packet.payload.get(4..)?.first_chunk()?),
+                    offset_bytes: offset & !7,
+                    more: offset & 1 != 0,
                 });
-                Some(Self {
-                    src: header.source_addr().into(),
-                    dst: header.destination_addr().into(),
-                    hops: header.hop_limit(),
-                    protocol: ip.payload().ip_number.0,
-                    fragment,
-                    payload: ip.payload().payload,
-                })
             }
-            LaxNetSlice::Arp(_) => None,
+            packet.protocol = next;
+            packet.payload = packet.payload.get(header_bytes..)?;
+            if packet.fragment.is_some_and(|part| part.offset_bytes > 0) {
+                break;
+            }
+        }
+        Some(packet)
+    }
+
+    /// What follows this extension header, and its length; `None` if it is none.
+    fn extension(&self) -> Option<(u8, usize)> {
+        let &[next, length, ..] = self.payload else {
+            return None;
+        };
+        let length = usize::from(length);
+        match self.protocol {
+            0 | 43 | 60 => Some((next, (length + 1) * 8)),
+            FRAGMENT => Some((next, 8)),
+            51 => Some((next, (length + 2) * 4)),
+            _ => None,
         }
     }
 
@@ -131,11 +158,10 @@ impl<'a> Packet<'a> {
         if self.fragment.is_some_and(|part| part.offset_bytes > 0) {
             return None;
         }
-        let port = |at| Some(u16::from_be_bytes(*self.payload.get(at..)?.first_chunk()?));
         Some((
             protocol,
-            SocketAddr::new(self.src, port(0)?),
-            SocketAddr::new(self.dst, port(2)?),
+            SocketAddr::new(self.src, number(self.payload, 0)?),
+            SocketAddr::new(self.dst, number(self.payload, 2)?),
         ))
     }
 
@@ -169,6 +195,11 @@ impl<'a> Packet<'a> {
             }
         }
     }
+}
+
+/// The two bytes at a place.
+fn number(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
 #[cfg(test)]
@@ -226,7 +257,7 @@ mod tests {
     #[test]
     fn tcp_over_ipv6_with_mss() {
         let mut bytes = Vec::new();
-        let src: std::net::Ipv6Addr = "fd00:1::2".parse().unwrap();
+        let src: Ipv6Addr = "fd00:1::2".parse().unwrap();
         let options = [
             TcpOptionElement::Noop,
             TcpOptionElement::WindowScale(7),

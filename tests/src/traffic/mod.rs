@@ -7,6 +7,7 @@
 mod bulk;
 mod burst;
 mod datagrams;
+mod inject;
 mod live;
 mod live_flow;
 mod message;
@@ -18,6 +19,7 @@ mod transfer;
 pub use bulk::Bulk;
 pub use burst::{Burst, burst};
 pub use datagrams::datagrams;
+pub use inject::Injector;
 pub use live::{FlowReport, LiveFlows, LiveReport, LiveSpec};
 pub use ping::ping;
 pub use probe::{CLOSED_PORT, Probe, Prober};

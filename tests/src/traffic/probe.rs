@@ -2,16 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use etherparse::{IpFragOffset, IpHeaders, Ipv4Header, Ipv6Header, PacketBuilder, ip_number};
-use nix::libc;
-use nix::net::if_::if_nametoindex;
-use nix::sys::socket::{AddressFamily, LinkAddr, MsgFlags, SockFlag, SockType, sendto, socket};
 
-use crate::lab::{Capture, Captured, Family, Fault, IcmpError, Lab, Side, link_address};
+use crate::lab::{Capture, Captured, Family, Fault, IcmpError, Lab, Side};
+
+use super::inject::Injector;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,6 +44,13 @@ impl Probe {
             length: 100,
             dont_fragment: true,
         }
+    }
+
+    /// The other way.
+    #[must_use]
+    pub fn reversed(mut self) -> Self {
+        std::mem::swap(&mut self.src, &mut self.dst);
+        self
     }
 
     /// With another TTL or hop limit.
@@ -111,39 +116,23 @@ impl Probe {
 /// Sends packets from the client to gateway A and hears what the client gets.
 #[derive(Debug)]
 pub struct Prober {
-    socket: OwnedFd,
-    ifindex: u32,
-    gateway: [u8; 6],
+    injector: Injector,
     heard: Capture,
 }
 
 impl Prober {
     /// On the client's LAN device.
     pub fn start(lab: &Lab) -> Result<Self> {
-        let client = lab.client();
-        let (socket, ifindex) = client.within(|| {
-            let (kind, flags) = (SockType::Datagram, SockFlag::SOCK_CLOEXEC);
-            let socket = socket(AddressFamily::Packet, kind, flags, None)?;
-            Ok((socket, if_nametoindex("lan0")?))
-        })?;
+        let gateway = lab.gateway(Side::A).mac("lan0")?;
         Ok(Self {
-            socket,
-            ifindex,
-            gateway: lab.gateway(Side::A).mac("lan0")?,
-            heard: Capture::start(client, &["lan0"])?,
+            injector: Injector::packets(lab.client(), "lan0", &gateway)?,
+            heard: Capture::start(lab.client(), &["lan0"])?,
         })
     }
 
-    /// Sends a packet, from its IP header on, exactly as it is.
-    pub fn send(&self, packet: &[u8]) -> Result<()> {
-        let ether_type = match packet.first().map(|first| first >> 4) {
-            Some(6) => libc::ETH_P_IPV6,
-            _ => libc::ETH_P_IP,
-        };
-        let to: LinkAddr = link_address(self.ifindex, u16::try_from(ether_type)?, &self.gateway)?;
-        let sent = sendto(self.socket.as_raw_fd(), packet, &to, MsgFlags::empty())?;
-        ensure!(sent == packet.len(), "{sent} bytes sent");
-        Ok(())
+    /// Sends a probe.
+    pub fn send(&self, probe: &Probe) -> Result<()> {
+        self.injector.send(&probe.bytes())
     }
 
     /// Sends the probes; gives the first error about each, in the probes' order,
@@ -151,7 +140,7 @@ impl Prober {
     pub fn errors(&self, probes: &[Probe]) -> Result<Vec<IcmpError>> {
         self.heard.take()?;
         for probe in probes {
-            self.send(&probe.bytes())?;
+            self.send(probe)?;
         }
         let what = format!("{} ICMP errors", probes.len());
         self.heard.until(&what, PATIENCE, |packets| {

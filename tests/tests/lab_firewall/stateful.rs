@@ -75,7 +75,7 @@ fn trespassers(lab: &Lab, family: Family) -> Result<(usize, usize)> {
     let prober = Prober::start(lab)?;
     let probes: Vec<_> = (0..FORBIDDEN).map(|_| Probe::new(lab, family, 9)).collect();
     for probe in &probes {
-        prober.send(&probe.bytes())?;
+        prober.send(probe)?;
     }
     let to = SocketAddr::new(Side::A.host(family), PORT);
     lab.server().within(|| {

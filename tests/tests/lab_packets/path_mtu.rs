@@ -152,7 +152,7 @@ pub(crate) fn of_the_own_tunnel(way: Way) -> Result<()> {
         // Small packets show the tunnel of each flow.
         let probes: Vec<_> = (0..32).map(|_| Probe::new(lab, family, 9)).collect();
         for probe in &probes {
-            prober.send(&probe.bytes())?;
+            prober.send(probe)?;
         }
         let own = tunnels.until("32 probes", LIMIT, |packets| {
             let tunnel = |probe: &Probe| {
@@ -182,7 +182,7 @@ pub(crate) fn of_the_own_tunnel(way: Way) -> Result<()> {
             .copied()
             .collect();
         for probe in &fitting {
-            prober.send(&probe.bytes())?;
+            prober.send(probe)?;
         }
         for error in prober.errors(&refused)? {
             assert_eq!(error.fault, Fault::TooBig(MTUS[1]), "{family}");
