@@ -3,8 +3,11 @@
 //! Made of bare instructions and loaded by bare system calls, so that nothing of steer's, and
 //! nothing of the library that steer uses, is in it.
 
+use std::ffi::CString;
 use std::io::{Error, Result as IoResult};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::libc;
@@ -15,6 +18,7 @@ use super::Host;
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
@@ -37,11 +41,11 @@ pub enum Place {
     Last = 16,
 }
 
-/// The attached program; it goes with this value.
+/// The attached program; it goes with this value, if it is not in a filter.
 #[derive(Debug)]
 pub struct Foreign {
     counter: OwnedFd,
-    _link: OwnedFd,
+    _link: Option<OwnedFd>,
 }
 
 impl Foreign {
@@ -55,7 +59,29 @@ impl Foreign {
         let link = host.within(|| link(&program, ifindex, point, place).with_context(what))?;
         Ok(Self {
             counter,
-            _link: link,
+            _link: Some(link),
+        })
+    }
+
+    /// Puts a counting program into a filter of a device's `clsact` qdisc, as `tc` does. The
+    /// filter stays for as long as the device does. `bpffs` is where the program can be pinned.
+    pub fn filter(host: &Host, device: &str, priority: u16, bpffs: &Path) -> Result<Self> {
+        let counter = create_map().context("a map of ours")?;
+        let program = load(&counter).context("a program of ours")?;
+        let pin = bpffs.join("foreign");
+        self::pin(&program, &pin).with_context(|| format!("{}", pin.display()))?;
+        let tc = host.tc_batch(&[
+            format!("qdisc add dev {device} clsact"),
+            format!(
+                "filter add dev {device} ingress prio {priority} bpf direct-action pinned {}",
+                pin.display()
+            ),
+        ]);
+        std::fs::remove_file(&pin)?;
+        tc?;
+        Ok(Self {
+            counter,
+            _link: None,
         })
     }
 
@@ -160,6 +186,22 @@ fn link(program: &OwnedFd, ifindex: u32, point: Point, place: Place) -> IoResult
         0,
     ];
     descriptor(BPF_LINK_CREATE, &attributes)
+}
+
+fn pin(program: &OwnedFd, path: &Path) -> Result<()> {
+    #[repr(C)]
+    struct Pin {
+        path: u64,
+        program: u32,
+        flags: u32,
+    }
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = Pin {
+        path: path.as_ptr().expose_provenance() as u64,
+        program: number(program),
+        flags: 0,
+    };
+    Ok(bpf(BPF_OBJ_PIN, &attributes).map(drop)?)
 }
 
 fn number(fd: &OwnedFd) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use steer_tests::lab::{
     Family, Foreign, Lab, Observer, Place, Point, Setup, Side, Steer, tunnel_address,
 };
@@ -77,6 +77,48 @@ pub(crate) fn on_the_lan(way: Way) -> Result<()> {
             assert_saw(late.count()?, rest, "put after steer");
             steer.stop()?;
             assert_eq!(traffic(lab, &observer, family)?, [0], "without steer again");
+            saw(all, "without steer again")?;
+        }
+    }
+    Ok(())
+}
+
+/// A filter on the LAN device, which is no TCX program: behind all of those, and among
+/// filters where its priority says.
+pub(crate) fn filter_on_the_lan(way: Way) -> Result<()> {
+    let scene = Scene::up(Way::Kernel, 2, |_| Ok(()))?;
+    let (lab, gateway) = (&scene.lab, scene.lab.gateway(Side::A));
+    let observer = Observer::start(lab)?;
+    let bpffs = lab.pin_dir(Side::A);
+    let bpffs = bpffs.parent().context("pins are in a bpffs")?;
+    let filter = Foreign::filter(gateway, "lan0", 1_000, bpffs)?;
+    let all = STEERED + PASSED;
+    let rest = if way == Way::Ingress { PASSED } else { all };
+    let used: Vec<_> = (0..way.used(2)).collect();
+    let mut before = 0;
+    let mut saw = |wanted, what: &str| -> Result<()> {
+        let count = filter.count()?;
+        assert_saw(count - before, wanted, what);
+        before = count;
+        Ok(())
+    };
+    for family in [Family::V4, Family::V6] {
+        assert_eq!(traffic(lab, &observer, family)?, [0]);
+        saw(all, "without steer")?;
+        let Some(hook) = way.hook() else { continue };
+        for (attach, order, wanted) in [
+            ("tcx", "last", rest),
+            ("clsact", "first", rest),
+            ("clsact", "last", all),
+        ] {
+            let what = format!("--attach {attach} --order {order}");
+            let args = ["--hook", hook, "--attach", attach, "--order", order];
+            let setup = Setup::new(&[1, 1]).args(&args);
+            let mut steer = Steer::start_as(lab, Side::A, &setup)?;
+            assert_eq!(traffic(lab, &observer, family)?, used, "{what}");
+            saw(wanted, &what)?;
+            steer.stop()?;
+            assert_eq!(traffic(lab, &observer, family)?, [0], "after {what}");
             saw(all, "without steer again")?;
         }
     }
