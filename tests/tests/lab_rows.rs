@@ -133,6 +133,8 @@ fn prepare(lab: &Lab) -> Result<()> {
         gateway.ip(&[family, "route", "add", "blackhole", "default"])?;
     }
     firewall::silence(lab.client(), "lan0")?;
+    // The gateway is not silent where steer goes past its netfilter.
+    firewall::silence(lab.server(), "lan0")?;
     firewall::silence(lab.gateway(Side::B), "wg*")
 }
 

@@ -78,6 +78,8 @@ impl Lab {
                 changed.devices = vec!["br0"];
             }
             Lan::Macvlan => {
+                // The cable hears questions for the address, too, and must not answer with its own MAC.
+                gateway.sysctls(&[("ipv4/conf/lan0/arp_ignore", "1")])?;
                 let line = "link add mac0 link lan0 type macvlan mode private";
                 gateway.ip_batch(&[line.into()])?;
                 move_gateway(gateway, "mac0")?;
