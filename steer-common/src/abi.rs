@@ -126,8 +126,12 @@ pub mod programs {
     pub const RETURN: &str = "steer_return";
     /// Steers what the kernel sends into a tunnel.
     pub const EGRESS: &str = "steer_egress";
+    /// Leads what the kernel sends into a tunnel to the tunnel whose own address it comes from.
+    pub const OWN: &str = "steer_own";
     /// All that steer attaches.
-    pub const ALL: [&str; 7] = [INGRESS, INGRESS_L3, MARK, MARK_L3, LEARN, RETURN, EGRESS];
+    pub const ALL: [&str; 8] = [
+        INGRESS, INGRESS_L3, MARK, MARK_L3, LEARN, RETURN, EGRESS, OWN,
+    ];
 
     /// The bare redirect that the benchmark measures everything against.
     pub const BARE_REDIRECT: &str = "bare_redirect";

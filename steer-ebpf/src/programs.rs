@@ -7,9 +7,11 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use steer_common::{
-    abi::{GroupId, PassReason, Settings, TunnelId},
+    abi::{AddressKind, GroupId, PassReason, Settings, TunnelId},
     decide::{Place, Verdict, count_sent, steer},
+    key::mapped,
     learn::learn,
+    packet::Packet as _,
     parse::{Layer, Parsed, parse},
     related::{Direction, has_vlan, relate},
     tables::Tables as _,
@@ -28,6 +30,10 @@ const NEXT: i32 = TC_ACT_UNSPEC;
 const PARSED: u32 = u32::MAX;
 /// In the last word of a packet's control block: another program of ours has sent it here.
 const STEERED: u32 = 0x5723_5eed;
+/// Where the source address is in the header of IPv4.
+const IPV4_SRC: usize = 12;
+/// The same for IPv6.
+const IPV6_SRC: usize = 8;
 
 /// Ingress of the LAN device: puts each packet of a flow on the flow's tunnel.
 #[classifier]
@@ -81,6 +87,42 @@ pub(crate) fn steer_egress(ctx: TcContext) -> i32 {
         }
     }
     pass(&ctx, reason)
+}
+
+/// Egress of a tunnel where marks choose: what comes from another tunnel's own address goes there,
+/// because the far end takes it from no other. The kernel's route does not know that of the gateway's
+/// own packets, nor does the mark of answers whose source was translated behind it.
+#[classifier]
+pub(crate) fn steer_own(ctx: TcContext) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the kernel hands a valid context to the program.
+    let ifindex = unsafe { (*skb).ifindex };
+    let packet = Skb::with_headers(skb);
+    let src = match packet.load::<u16>(0).map(|word| u16::from_be(word) >> 12) {
+        Some(4) => packet.load(IPV4_SRC).map(mapped),
+        Some(6) => packet.load(IPV6_SRC),
+        _ => return NEXT,
+    };
+    let (Some(src), Some(maps), Some(device)) =
+        (src, Maps::of(skb), Maps::tunnel_of_device(ifindex))
+    else {
+        return NEXT;
+    };
+    let own = maps
+        .address(&src)
+        .filter(|known| known.kind == AddressKind::Own && known.tunnel != device.tunnel);
+    let tunnel = own.and_then(|known| maps.tunnel(known.tunnel as TunnelId));
+    let Some(tunnel) = tunnel.filter(|tunnel| tunnel.is_usable()) else {
+        return NEXT;
+    };
+    match Maps::tunnel_of_device(tunnel.ifindex) {
+        // There it comes from the device's own address: nobody has to be told.
+        // SAFETY: the helper takes numbers only.
+        Some(there) if there.group == device.group => unsafe {
+            bpf_redirect(tunnel.ifindex, 0) as i32
+        },
+        _ => NEXT,
+    }
 }
 
 /// Ingress of a tunnel: notes which flows come by it.

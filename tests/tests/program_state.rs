@@ -1,5 +1,6 @@
 //! The program tier: flow entries over time, full tables, devices that go, sizes, and dumps.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
 
@@ -276,6 +277,52 @@ fn flows_leave_an_unusable_tunnel_and_no_other() {
     }
 }
 
+/// Where marks choose, what comes from a tunnel's own address is led to that tunnel if it is in use, and
+/// nothing else is touched; and it is nobody's flow.
+#[test]
+fn what_a_tunnel_sends_itself_leaves_by_it() {
+    needs_root!("what_a_tunnel_sends_itself_leaves_by_it");
+    let mut pair = Pair::new(16).expect("the world");
+    let is_led = |pair: &Pair, src: &str, device| {
+        let src = src.parse().expect("an address");
+        let sent = build::arrival(&Recipe {
+            ip: if matches!(src, IpAddr::V4(_)) { 4 } else { 6 },
+            src: Some(src),
+            device: Some(device),
+            ..recipe(Hook::Egress, 0, "A")
+        });
+        let ran = pair.kernel.own(&pair.devices, &sent).expect("a run");
+        assert_eq!(ran.bytes, sent.bytes, "{src} on tunnel {device}");
+        ran.redirected
+    };
+    // Devices 0 and 1 are of one group, 2 is of another.
+    for (src, devices) in [
+        ("10.2.8.0", [false, true, false]),
+        ("10.2.8.1", [true, false, false]),
+        ("fd00:2::8:0", [false, true, false]),
+        ("fd00:2::8:1", [true, false, false]),
+        // Of the LAN device; a host on the LAN; an endpoint.
+        ("10.1.0.1", [false; 3]),
+        ("10.1.0.2", [false; 3]),
+        ("fd00:1::2", [false; 3]),
+        ("10.2.9.0", [false; 3]),
+    ] {
+        let found = [0, 1, 2].map(|device| is_led(&pair, src, device));
+        assert_eq!(found, devices, "{src}");
+    }
+    let ifindex = pair.devices.tunnels[0];
+    for (admin, health, wanted) in [
+        (Admin::Drain, Health::Up, true),
+        (Admin::Active, Health::Down, false),
+        (Admin::Disabled, Health::Up, false),
+    ] {
+        pair.set_tunnel(0, world::tunnel(ifindex, admin, health))
+            .expect("set");
+        assert_eq!(is_led(&pair, "10.2.8.0", 1), wanted, "{admin:?} {health:?}");
+    }
+    assert_eq!(pair.kernel.flow_count().expect("the map"), 0);
+}
+
 /// The device's MTU of this moment counts, and merged segments are left alone when one is too big.
 #[test]
 fn the_devices_mtu_is_the_limit() {
@@ -308,7 +355,7 @@ fn the_devices_mtu_is_the_limit() {
 
 /// What a program may be at most: instructions that the verifier walks, of a million that it walks
 /// before it gives up; bytes of its own instructions; bytes of machine code. A quarter more than it is.
-const BUDGETS: [(&str, [u32; 3]); 8] = [
+const BUDGETS: [(&str, [u32; 3]); 9] = [
     (programs::INGRESS, [280_000, 42_500, 24_000]),
     (programs::INGRESS_L3, [215_000, 41_500, 23_500]),
     (programs::MARK, [280_000, 41_000, 23_000]),
@@ -316,6 +363,7 @@ const BUDGETS: [(&str, [u32; 3]); 8] = [
     (programs::EGRESS, [215_000, 47_000, 27_000]),
     (programs::LEARN, [165_000, 32_000, 18_000]),
     (programs::RETURN, [172_000, 35_000, 20_000]),
+    (programs::OWN, [530, 2_450, 1_320]),
     (programs::BARE_REDIRECT, [20, 200, 200]),
 ];
 

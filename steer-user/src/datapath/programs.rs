@@ -60,7 +60,7 @@ fn needed(mode: HookMode) -> &'static [&'static str] {
         HookMode::Unset => &[],
         HookMode::Ingress => &[programs::INGRESS, programs::RETURN, programs::EGRESS],
         HookMode::Egress => &[programs::LEARN, programs::EGRESS],
-        HookMode::Mark => &[programs::MARK, programs::LEARN],
+        HookMode::Mark => &[programs::MARK, programs::LEARN, programs::OWN],
     }
 }
 
@@ -73,6 +73,7 @@ fn name_of(mode: HookMode, kind: HookKind, layer3: bool) -> &'static str {
         (HookKind::Mark, true) => programs::MARK_L3,
         (HookKind::Learn, _) if mode == HookMode::Ingress => programs::RETURN,
         (HookKind::Learn, _) => programs::LEARN,
+        (HookKind::Egress, _) if mode == HookMode::Mark => programs::OWN,
         (HookKind::Egress, _) => programs::EGRESS,
     }
 }

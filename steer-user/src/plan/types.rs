@@ -277,9 +277,7 @@ pub fn attachments<'a>(
         })
     };
     let mut found: Vec<_> = on_tunnels(HookKind::Learn).collect();
-    if mode != HookMode::Mark {
-        found.extend(on_tunnels(HookKind::Egress));
-    }
+    found.extend(on_tunnels(HookKind::Egress));
     let kind = match mode {
         HookMode::Ingress => HookKind::Ingress,
         HookMode::Mark => HookKind::Mark,

@@ -314,6 +314,11 @@ impl Kernel {
         self.call(program, devices.of(arrival), arrival, 1)
     }
 
+    /// Sends a packet through the egress of a tunnel where marks choose.
+    pub fn own(&self, devices: &Devices, arrival: &Arrival) -> Result<Ran> {
+        self.call(programs::OWN, devices.of(arrival), arrival, 1)
+    }
+
     /// Sends a frame through the program on the LAN device.
     pub fn ingress(&self, devices: &Devices, frame: &[u8]) -> Result<Ran> {
         self.run(programs::INGRESS, frame, devices.lan, 1)
