@@ -363,7 +363,10 @@ pub fn refuse_other_instance(device: &str, kind: HookKind, ours: &[u32]) -> Resu
         return Ok(());
     };
     // The kernel cuts names after 15 bytes.
-    let is_steer = |name: &str| programs::ALL.iter().any(|full| full.starts_with(name));
+    let is_steer = |name: &str| {
+        // Others may have none.
+        !name.is_empty() && programs::ALL.iter().any(|full| full.starts_with(name))
+    };
     let is_other = |info: &&aya::programs::ProgramInfo| {
         info.name_as_str().is_some_and(is_steer) && !ours.contains(&info.id())
     };
