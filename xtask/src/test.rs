@@ -72,16 +72,17 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
                 privileged("program_state", &[], &args.harness)?,
                 privileged("program_wire", &[], &args.harness)?,
             ],
-            // Labs share the machine's two or more cores and its clock.
+            // Labs share the machine's two or more cores and its clock: where speed is judged, one
+            // test at a time.
             _ => vec![
                 privileged("steerctl", &["--test-threads=1"], &args.harness)?,
                 privileged("readme", &["--test-threads=1"], &args.harness)?,
                 privileged("lab", &["--test-threads=1"], &args.harness)?,
-                privileged("lab_packets", &["--test-threads=1"], &args.harness)?,
-                privileged("lab_rows", &["--test-threads=1"], &args.harness)?,
-                privileged("lab_firewall", &["--test-threads=1"], &args.harness)?,
-                privileged("lab_lan", &["--test-threads=1"], &args.harness)?,
-                privileged("lab_gateway", &["--test-threads=1"], &args.harness)?,
+                privileged("lab_packets", &["--test-threads=2"], &args.harness)?,
+                privileged("lab_rows", &["--test-threads=2"], &args.harness)?,
+                privileged("lab_firewall", &["--test-threads=2"], &args.harness)?,
+                privileged("lab_lan", &["--test-threads=2"], &args.harness)?,
+                privileged("lab_gateway", &["--test-threads=2"], &args.harness)?,
             ],
         });
     }

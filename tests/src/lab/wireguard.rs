@@ -1,6 +1,7 @@
 //! Real WireGuard tunnels: in the kernel where it can, else `wireguard-go` on TUN.
 
 use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -107,7 +108,8 @@ pub(super) fn ready(host: &Host, k: usize, child: Option<&mut Child>) -> Result<
                 log.unwrap_or_default().trim()
             );
         }
-        Ok(socket.exists().then_some(()))
+        // `wg` takes a socket that nobody listens to yet for a dead one, and removes it.
+        Ok(UnixStream::connect(&socket).ok().map(drop))
     })
 }
 
