@@ -2,19 +2,23 @@
 //! the kernel alone, once with steer. The same bytes must come out of the
 //! tunnels, whichever of them, and the same answers must come back.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
-use steer_tests::lab::{Capture, Captured, Family, Lab, Packet, Side, firewall, tunnel_address};
+use steer_tests::lab::{
+    Capture, Captured, Family, Lab, Setup, Side, Steer, firewall, tunnel_address,
+};
 use steer_tests::packets::{
-    build,
-    row::{self, Layer},
+    build::{self, HOST_MAC},
+    recipe::{Hook, Recipe},
+    row::PacketTable,
     world::LAN_MAC,
 };
 use steer_tests::program::compare::hex;
-use steer_tests::scenario::{Scene, Way};
+use steer_tests::scenario::{self, Way};
 use steer_tests::traffic::{Injector, Probe};
 
 steer_tests::ways! {
@@ -22,71 +26,110 @@ steer_tests::ways! {
     from_a_tunnel: crate::from_a_tunnel, kernel ingress egress mark;
 }
 
+/// The IPv4 option that does nothing.
+const NO_OPERATION: u8 = 1;
+/// Those that a router writes into (RFC 791): record route, time-stamp.
+const WRITTEN: [u8; 2] = [7, 68];
 /// Time for the packet that is sent behind each row's.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A row's packet, and where it goes.
+/// A row: what arrives, in order, the row's own packet last.
 struct Case {
     name: String,
+    packets: Vec<Injected>,
+}
+
+/// A packet, and the side that it comes from.
+struct Injected {
+    out: bool,
     bytes: Vec<u8>,
 }
 
-/// The rows of a layer that a device with this MTU takes.
-fn cases(layer: Layer, mtu: usize) -> Result<Vec<Case>> {
-    let of = |row: row::Row| Case {
-        bytes: build::packet(&row),
-        name: row.name,
+/// The rows that are tried at a hook, as far as the devices take their packets.
+fn cases(hook: Hook) -> Result<Vec<Case>> {
+    let injected = |recipe: &Recipe| Injected {
+        out: recipe.hook().is_out(),
+        bytes: build::packet(recipe),
     };
-    let rows = row::all()?.into_iter();
-    let fits = |case: &Case| case.bytes.len() <= mtu;
-    Ok(rows
-        .filter(|row| row.layer == layer)
-        .map(of)
-        .filter(fits)
-        .collect())
+    // And sockets send nothing shorter than a MAC header, or nothing.
+    let fits = |packet: &Injected| {
+        let lengths = if packet.out { 14..=1514 } else { 1..=1420 };
+        lengths.contains(&packet.bytes.len())
+    };
+    let table = PacketTable::read()?;
+    let of_hook = table.cases().filter(|case| case.hook == hook);
+    let cases = of_hook.map(|case| Case {
+        name: case.name(),
+        packets: case.runs()[0].iter().map(injected).collect(),
+    });
+    Ok(cases.filter(|case| case.packets.iter().all(fits)).collect())
 }
+
+/// What came out of gateway A because of each packet of a case, sorted.
+type Outcome = Vec<Vec<Vec<u8>>>;
 
 /// Sends packets through gateway A one by one, and sees what comes out on both sides.
 struct Bench<'a> {
-    injector: Injector,
-    /// A whole packet for the injector, with which a row's has passed, too.
-    marker: Box<dyn Fn() -> (Probe, Vec<u8>) + 'a>,
-    client: Capture,
-    tunnels: Capture,
-    /// The marker is seen by this end.
-    by_client: bool,
+    lab: &'a Lab,
+    client: Injector,
+    far: Injector,
+    at_client: Capture,
+    at_tunnels: Capture,
 }
 
-impl Bench<'_> {
-    /// What came out because of each case, in the cases' order.
-    fn run(&self, cases: &[Case]) -> Result<Vec<Vec<Vec<u8>>>> {
-        // The lab may be cold.
-        self.outcome(&[])?;
-        let outcome = |case: &Case| self.outcome(&case.bytes).with_context(|| case.name.clone());
-        cases.iter().map(outcome).collect()
+impl<'a> Bench<'a> {
+    fn new(lab: &'a Lab) -> Result<Self> {
+        Ok(Self {
+            lab,
+            client: Injector::frames(lab.client(), "lan0")?,
+            far: Injector::packets(lab.gateway(Side::B), "wg0", &[])?,
+            at_client: Capture::start(lab.client(), &["lan0"])?,
+            at_tunnels: Capture::tunnels(lab, Side::A)?,
+        })
     }
 
-    fn outcome(&self, packet: &[u8]) -> Result<Vec<Vec<u8>>> {
-        if !packet.is_empty() {
-            self.injector.send(packet)?;
-        }
-        let (probe, marker) = (self.marker)();
-        self.injector.send(&marker)?;
-        let mut seen = Vec::new();
-        // What gateway A sends: the client receives it, or it goes out by a tunnel.
-        let (last, other, outgoing) = if self.by_client {
-            (&self.client, &self.tunnels, false)
-        } else {
-            (&self.tunnels, &self.client, true)
+    /// What came out because of each case, in the cases' order.
+    fn run(&self, cases: &[Case]) -> Result<Vec<Outcome>> {
+        // The lab may be cold.
+        self.outcome(true, None)?;
+        self.outcome(false, None)?;
+        let of_case = |case: &Case| {
+            let packets = case.packets.iter();
+            packets
+                .map(|packet| self.outcome(packet.out, Some(&packet.bytes)))
+                .collect::<Result<_>>()
+                .with_context(|| case.name.clone())
         };
+        cases.iter().map(of_case).collect()
+    }
+
+    /// What comes out because of a packet; another one is sent behind it, with which it has passed.
+    fn outcome(&self, out: bool, packet: Option<&[u8]>) -> Result<Vec<Vec<u8>>> {
+        let probe = Probe::new(self.lab, Family::V4, 9);
+        let header = [&LAN_MAC[..], &HOST_MAC, &[0x08, 0x00]].concat();
+        // What gateway A sends: it goes out by a tunnel, or the client receives it.
+        let (injector, probe, marker, last, other) = if out {
+            let marker = [header, probe.bytes()].concat();
+            let (last, other) = (&self.at_tunnels, &self.at_client);
+            (&self.client, probe, marker, last, other)
+        } else {
+            let probe = probe.reversed();
+            let (last, other) = (&self.at_client, &self.at_tunnels);
+            (&self.far, probe, probe.bytes(), last, other)
+        };
+        if let Some(packet) = packet {
+            injector.send(packet)?;
+        }
+        injector.send(&marker)?;
+        let mut seen = Vec::new();
         last.until("the packet behind", PATIENCE, |packets| {
-            let sent = packets.iter().filter(|packet| packet.outgoing == outgoing);
+            let sent = packets.iter().filter(|packet| packet.outgoing == out);
             seen = sent.cloned().collect();
             // Nothing comes behind it: what is noted behind it was seen by another device.
             seen.iter().any(|packet| probe.is(packet)).then_some(())
         })?;
         let more = other.take()?.into_iter();
-        seen.extend(more.filter(|packet| packet.outgoing != outgoing));
+        seen.extend(more.filter(|packet| packet.outgoing != out));
         let mut outcome: Vec<_> = seen
             .iter()
             .filter(|packet| !probe.is(packet) && is_outcome(packet))
@@ -97,27 +140,46 @@ impl Bench<'_> {
     }
 }
 
-/// Whether the gateway sent it because of another packet, not for itself.
+/// Whether the gateway sent it because of another packet, not for itself and not seconds later.
 fn is_outcome(captured: &Captured) -> bool {
-    let of_the_link = |packet: &Packet<'_>| {
-        let kind = packet.payload.first().copied().unwrap_or(0);
-        // Multicast listeners, routers and neighbours; and redirects, which the kernel limits.
-        packet.protocol == 2 || packet.protocol == 58 && matches!(kind, 130..=137 | 143)
+    let Some(packet) = captured.packet() else {
+        return false;
     };
-    captured
-        .packet()
-        .is_some_and(|packet| !of_the_link(&packet))
+    let [kind, code] = *packet.payload.first_chunk().unwrap_or(&[0, 0]);
+    match (packet.protocol, kind, code) {
+        // Multicast listeners, routers and neighbours; and redirects, which the kernel limits.
+        (2, _, _) | (58, 130..=137 | 143, _) => false,
+        // Nobody has told the MAC address of a host, and it is time to say so.
+        (1, 3, 1) | (58, 1, 3) => !is_own(packet.src),
+        _ => true,
+    }
 }
 
-/// The packet without what the gateway numbers as it likes: the identification of its own packets.
+/// Whether an address is gateway A's.
+fn is_own(address: IpAddr) -> bool {
+    [Family::V4, Family::V6].into_iter().any(|family| {
+        let tunnels = [0, 1].map(|k| tunnel_address(Side::A, k, family));
+        tunnels.contains(&address) || address == Side::A.gateway(family)
+    })
+}
+
+/// The packet without what is the gateway's own: the identification of packets that it makes, and
+/// what it writes into an option, the time of day or the address of the tunnel.
 fn comparable(captured: &Captured) -> Vec<u8> {
     let mut bytes = captured.bytes.clone();
-    let own = [0, 1].map(|k| tunnel_address(Side::A, k, Family::V4));
-    let is_own = captured.packet().is_some_and(|packet| {
-        own.contains(&packet.src) || packet.src == Side::A.gateway(Family::V4)
-    });
-    if is_own && bytes[0] >> 4 == 4 {
+    let Some(packet) = captured.packet().filter(|packet| packet.src.is_ipv4()) else {
+        return bytes;
+    };
+    if is_own(packet.src) {
         bytes[4..6].fill(0);
+        bytes[10..12].fill(0);
+    }
+    let options = &bytes[20..usize::from(bytes[0] & 0xf) * 4];
+    if let Some(at) = options.iter().position(|option| *option != NO_OPERATION)
+        && WRITTEN.contains(&options[at])
+    {
+        // Behind its kind, length and pointer.
+        bytes[20 + at + 3..][..5].fill(0);
         bytes[10..12].fill(0);
     }
     bytes
@@ -139,37 +201,26 @@ fn prepare(lab: &Lab) -> Result<()> {
 }
 
 /// Compares what the kernel alone did with what it did on this way.
-fn compare(
-    way: Way,
-    scene: &mut Scene,
-    cases: &[Case],
-    run: impl Fn(&Lab) -> Result<Vec<Vec<Vec<u8>>>>,
-) -> Result<()> {
+fn compare(way: Way, hook: Hook) -> Result<()> {
+    let cases = cases(hook)?;
+    let lab = scenario::lab(2)?;
+    prepare(&lab)?;
     pin()?;
-    let wanted = run(&scene.lab)?;
-    scene.steer(way, |_, setup| setup)?;
-    let got = run(&scene.lab)?;
-    let shown = |packets: &[Vec<u8>]| {
-        let lines: Vec<_> = packets.iter().map(|packet| hex(packet)).collect();
-        lines.join("\n      ")
-    };
+    let wanted = Bench::new(&lab)?.run(&cases)?;
+    // On gateway A only: what the far one sends must stay in order, on one tunnel.
+    let start = |hook| Steer::start_as(&lab, Side::A, &Setup::new(&[1, 1]).args(&["--hook", hook]));
+    let _steer = way.hook().map(start).transpose()?;
+    let got = Bench::new(&lab)?.run(&cases)?;
     let wrong: Vec<_> = cases
         .iter()
         .zip(wanted.iter().zip(&got))
         .filter(|(_, (wanted, got))| wanted != got)
-        .map(|(case, (wanted, got))| {
-            format!(
-                "{}: {}\n  the kernel:\n      {}\n  with steer:\n      {}",
-                case.name,
-                hex(&case.bytes),
-                shown(wanted),
-                shown(got)
-            )
-        })
+        .map(|(case, (wanted, got))| difference(case, wanted, got))
         .collect();
-    let answered = wanted.iter().filter(|packets| !packets.is_empty()).count();
+    let packets: usize = wanted.iter().map(Vec::len).sum();
+    let answered = wanted.iter().filter(|outcome| has_answer(outcome)).count();
     println!(
-        "{} packets, {answered} of them with an outcome",
+        "{} rows, {packets} packets, {answered} rows with an outcome",
         cases.len()
     );
     assert!(answered > cases.len() / 4, "the lab lets nothing through");
@@ -182,48 +233,39 @@ fn compare(
     Ok(())
 }
 
-/// Keeps this thread on one processor, whose queue then keeps the order of what it sends.
+fn has_answer(outcome: &Outcome) -> bool {
+    outcome.last().is_some_and(|packets| !packets.is_empty())
+}
+
+/// The packets of a case that came out otherwise.
+fn difference(case: &Case, wanted: &Outcome, got: &Outcome) -> String {
+    let shown = |packets: &[Vec<u8>]| {
+        let lines = packets
+            .iter()
+            .map(|packet| format!("\n      {}", hex(packet)));
+        lines.collect::<String>()
+    };
+    let mut text = case.name.clone();
+    for ((packet, wanted), got) in case.packets.iter().zip(wanted).zip(got) {
+        if wanted != got {
+            let (sent, wanted, got) = (hex(&packet.bytes), shown(wanted), shown(got));
+            text += &format!("\n  {sent}\n  the kernel:{wanted}\n  with steer:{got}");
+        }
+    }
+    text
+}
+
+/// Keeps this thread on the processor that it is on, whose queue then keeps the order of what it sends.
 fn pin() -> Result<()> {
     let mut one = CpuSet::new();
-    one.set(0)?;
+    one.set(sched_getcpu()?)?;
     sched_setaffinity(Pid::from_raw(0), &one).context("sched_setaffinity")
 }
 
 fn from_the_lan(way: Way) -> Result<()> {
-    let cases = cases(Layer::Ethernet, 1514)?;
-    let mut scene = Scene::unsteered(2)?;
-    prepare(&scene.lab)?;
-    compare(way, &mut scene, &cases, |lab| {
-        let header = [&LAN_MAC[..], &[2, 0, 0, 0, 0, 2], &[0x08, 0x00]].concat();
-        let bench = Bench {
-            injector: Injector::frames(lab.client(), "lan0")?,
-            marker: Box::new(move || {
-                let probe = Probe::new(lab, Family::V4, 9);
-                (probe, [header.clone(), probe.bytes()].concat())
-            }),
-            client: Capture::start(lab.client(), &["lan0"])?,
-            tunnels: Capture::tunnels(lab, Side::A)?,
-            by_client: false,
-        };
-        bench.run(&cases)
-    })
+    compare(way, Hook::Lan)
 }
 
 fn from_a_tunnel(way: Way) -> Result<()> {
-    let cases = cases(Layer::Network, 1420)?;
-    let mut scene = Scene::unsteered(2)?;
-    prepare(&scene.lab)?;
-    compare(way, &mut scene, &cases, |lab| {
-        let bench = Bench {
-            injector: Injector::packets(lab.gateway(Side::B), "wg0", &[])?,
-            marker: Box::new(move || {
-                let probe = Probe::new(lab, Family::V4, 9).reversed();
-                (probe, probe.bytes())
-            }),
-            client: Capture::start(lab.client(), &["lan0"])?,
-            tunnels: Capture::tunnels(lab, Side::A)?,
-            by_client: true,
-        };
-        bench.run(&cases)
-    })
+    compare(way, Hook::Return)
 }

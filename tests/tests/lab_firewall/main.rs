@@ -13,4 +13,5 @@ steer_tests::ways! {
     stateful_iptables: crate::stateful::iptables, kernel auto;
     masquerade_per_tunnel: crate::nat::masquerade, kernel auto;
     port_forward: crate::nat::port_forward, kernel auto;
+    masquerade_and_port_forward: crate::nat::both, kernel auto;
 }

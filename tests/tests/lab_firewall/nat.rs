@@ -45,8 +45,9 @@ pub(crate) fn masquerade(way: Way) -> Result<()> {
         if let Some(steer) = scene.near() {
             affected = life.changes(steer)?.0;
             // New ones have the other tunnel's address, and work.
+            observer.take()?;
             let new = burst(lab, family, 100)?;
-            let shares = new.shares(&life.window()?)?;
+            let shares = new.shares(&(life.undo)(observer.take()?))?;
             assert_eq!(shares.into_iter().collect::<Vec<_>>(), [(0, 1.0)]);
         }
         life::end(&scene, live, &affected)?;
@@ -86,28 +87,64 @@ pub(crate) fn port_forward(way: Way) -> Result<()> {
         }
         life::end(&scene, live, &[])?;
 
-        // To a tunnel's own address: by that tunnel, there and back. The kernel alone answers by
-        // `wg0` in any case, and the far end then takes no answer from another tunnel's address.
-        for k in 0..way.used(2) {
-            let to = SocketAddr::new(tunnel_address(Side::A, k, family), FORWARDED);
-            let spec = LiveSpec {
-                tcp: 8,
-                udp: 8,
-                ..LiveSpec::two_hundred(family)
-            };
-            observer.take()?;
-            let live = LiveFlows::between(lab, Side::B, to, spec)?;
-            let flows = live.conversations();
-            life::end(&scene, live, &[])?;
-            let seen = observer.take()?;
-            assert_eq!(seen.asymmetric(&flows), [], "{family}: wg{k}");
-            assert_eq!(
-                seen.split(&flows, k).0.len(),
-                flows.len(),
-                "{family}: wg{k}"
-            );
-            assert!(flows.iter().any(|flow| flow.protocol == Protocol::Udp));
-        }
+        to_own_addresses(&scene, &observer, family)?;
+    }
+    Ok(())
+}
+
+/// Both at once: connections that come in work, whatever else the tunnels' addresses are used for.
+pub(crate) fn both(way: Way) -> Result<()> {
+    let scene = Scene::up(way, 2, |lab| {
+        let gateway = lab.gateway(Side::A);
+        firewall::masquerade(gateway, lab.options().tunnels)?;
+        firewall::port_forward(gateway, FORWARDED, Side::A, ECHO_PORT)
+    })?;
+    let lab = &scene.lab;
+    let _echo = Server::behind(lab, Side::A)?;
+    for family in [Family::V4, Family::V6] {
+        let observer = Observer::start(lab)?;
+        let to = SocketAddr::new(Side::A.gateway(family), FORWARDED);
+        let live = LiveFlows::between(lab, Side::B, to, LiveSpec::two_hundred(family))?;
+        let flows = live.conversations();
+        let seen = observer.window(Duration::from_millis(500))?;
+        life::end(&scene, live, &[])?;
+        // The mark is of the connection as the LAN knows it: its answers may take another tunnel.
+        let both_ways = |flow| {
+            seen.paths(flow)
+                .is_some_and(|paths| !paths.forward.is_empty() && !paths.reverse.is_empty())
+        };
+        assert!(flows.iter().all(both_ways), "{family}");
+        to_own_addresses(&scene, &observer, family)?;
+
+        let new = burst(lab, family, 100)?;
+        assert_eq!(new.resent, 0, "{family}: outwards");
+    }
+    Ok(())
+}
+
+/// To a tunnel's own address: by that tunnel, there and back. The kernel alone answers by `wg0` in
+/// any case, and the far end then takes no answer from another tunnel's address.
+fn to_own_addresses(scene: &Scene, observer: &Observer, family: Family) -> Result<()> {
+    let lab = &scene.lab;
+    for k in 0..scene.way.used(2) {
+        let to = SocketAddr::new(tunnel_address(Side::A, k, family), FORWARDED);
+        let spec = LiveSpec {
+            tcp: 8,
+            udp: 8,
+            ..LiveSpec::two_hundred(family)
+        };
+        observer.take()?;
+        let live = LiveFlows::between(lab, Side::B, to, spec)?;
+        let flows = live.conversations();
+        life::end(scene, live, &[])?;
+        let seen = observer.take()?;
+        assert_eq!(seen.asymmetric(&flows), [], "{family}: wg{k}");
+        assert_eq!(
+            seen.split(&flows, k).0.len(),
+            flows.len(),
+            "{family}: wg{k}"
+        );
+        assert!(flows.iter().any(|flow| flow.protocol == Protocol::Udp));
     }
     Ok(())
 }

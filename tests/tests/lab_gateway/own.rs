@@ -3,7 +3,7 @@
 //! From its address on the LAN, it is steered like anything else where the tunnels' egress
 //! is; marks are set on what comes from the LAN only, so it takes the kernel's route there. From a
 //! tunnel's own address it has to leave by that tunnel, because the far end takes it from no other:
-//! the kernel alone gets that right for `wg0` only.
+//! the kernel alone gets that right for `wg0` only. To a host on the LAN it goes there in any case.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -22,13 +22,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// The gateway's addresses, with the tunnels that each of them may use.
 fn sources(way: Way, family: Family) -> Vec<(IpAddr, Vec<usize>)> {
-    let tunnels: &[usize] = match way {
-        Way::Kernel | Way::Mark => &[0],
-        _ => &[0, 1],
+    let of_lan = match way {
+        Way::Kernel | Way::Mark => vec![0],
+        _ => vec![0, 1],
     };
-    let own = |k: &usize| (tunnel_address(Side::A, *k, family), vec![*k]);
-    std::iter::once((Side::A.gateway(family), tunnels.to_vec()))
-        .chain(tunnels.iter().map(own))
+    let own = |k| (tunnel_address(Side::A, k, family), vec![k]);
+    std::iter::once((Side::A.gateway(family), of_lan))
+        .chain((0..way.used(2)).map(own))
         .collect()
 }
 
@@ -58,6 +58,10 @@ pub(crate) fn ping(way: Way) -> Result<()> {
             let used: Vec<_> = paths.values().filter_map(Paths::only_tunnel).collect();
             assert_eq!(used.len(), ids.len(), "from {source}");
             assert_eq!(distinct(used), wanted, "tunnels in use from {source}");
+
+            let near = Side::A.host(family);
+            let answered = traffic::ping(gateway, source, near, &ids[..2], PATIENCE)?;
+            assert_eq!(answered, ids[..2], "to the LAN from {source}");
         }
     }
     Ok(())

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use steer_tests::lab::{
-    Capture, Captured, Family, Fault, IcmpError, Lab, Side, TUNNEL_MTU, firewall, paths,
+    Capture, Captured, Family, Fault, IcmpError, Lab, Setup, Side, TUNNEL_MTU, firewall, paths,
 };
 use steer_tests::scenario::{Scene, Way};
-use steer_tests::traffic::{End, Probe, Prober, Transfer, transfer};
+use steer_tests::traffic::{ECHO_PORT, End, Probe, Prober, Transfer, transfer};
 
 /// What a connection carries each way.
 const BYTES: usize = 200_000;
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Time in which nothing gets through a black hole.
 const IN_VAIN: Duration = Duration::from_secs(1);
 /// Headers of IP and TCP without options.
-const fn headers(family: Family) -> u16 {
+const fn headers(family: Family) -> u32 {
     match family {
         Family::V4 => 40,
         Family::V6 => 60,
@@ -83,31 +83,44 @@ pub(crate) fn is_discovered(way: Way) -> Result<()> {
     Ok(())
 }
 
-/// Where no error arrives, connections work because both ends are told a smaller segment size.
+/// Where no error arrives, connections work because both ends are told a smaller segment size: by
+/// netfilter, or by steer where that is bypassed.
 pub(crate) fn mss_is_clamped(way: Way) -> Result<()> {
-    let block = |lab: &Lab| {
-        firewall::block_too_big(lab.client())?;
-        firewall::block_too_big(lab.server())
+    let with_rule = |lab: &Lab| {
+        black_hole(lab)?;
+        firewall::clamp_mss(lab.gateway(Side::A))
     };
-    let clamp = |lab: &Lab| {
-        block(lab)?;
-        if way == Way::Kernel {
-            firewall::clamp_mss(lab.gateway(Side::A))?;
-        }
-        Ok(())
+    let scene = Scene::up(way, 2, with_rule)?;
+    // Gateway A alone clamps, both directions.
+    segments_are(&scene.lab, |family| TUNNEL_MTU - headers(family))
+}
+
+/// The same by steer's own doing, to a size that was asked for.
+pub(crate) fn mss_is_clamped_to(way: Way) -> Result<()> {
+    const MSS: u32 = 1_300;
+    let asked = |side, setup: Setup| match side {
+        Side::A => setup.args(&["--mss-clamp", &MSS.to_string()]),
+        Side::B => setup,
     };
-    // Gateway A alone clamps both directions.
-    let scene = Scene::up_as(way, 2, clamp, |side, setup| match side {
-        Side::A => setup.args(&["--mss-clamp", "auto"]),
-        Side::B => setup.args(&["--mss-clamp", "off"]),
-    })?;
-    let lans = Lans::watch(&scene.lab)?;
+    let scene = Scene::up_as(way, 2, black_hole, asked)?;
+    segments_are(&scene.lab, |_| MSS)
+}
+
+/// No host hears that a packet was too big.
+fn black_hole(lab: &Lab) -> Result<()> {
+    firewall::block_too_big(lab.client())?;
+    firewall::block_too_big(lab.server())
+}
+
+/// Connections complete, and both ends are told segments of this size.
+fn segments_are(lab: &Lab, wanted: impl Fn(Family) -> u32) -> Result<()> {
+    let lans = Lans::watch(lab)?;
     for family in [Family::V4, Family::V6] {
         for n in 0..8 {
-            let done = connection(&scene.lab, family, LIMIT)?;
+            let done = connection(lab, family, LIMIT)?;
             assert!(done.is_complete(), "{family} {n}: {done:?}");
         }
-        let wanted = u16::try_from(TUNNEL_MTU)? - headers(family);
+        let wanted = u16::try_from(wanted(family))?;
         for lan in [&lans.server, &lans.client] {
             let arrived: Vec<_> = lan
                 .take()?
@@ -125,10 +138,7 @@ pub(crate) fn mss_is_clamped(way: Way) -> Result<()> {
 #[test]
 fn a_black_hole_is_one() -> Result<()> {
     steer_tests::scenario::run("a_black_hole_is_one", || {
-        let scene = Scene::up(Way::Kernel, 1, |lab| {
-            firewall::block_too_big(lab.client())?;
-            firewall::block_too_big(lab.server())
-        })?;
+        let scene = Scene::up(Way::Kernel, 1, black_hole)?;
         for family in [Family::V4, Family::V6] {
             let done = connection(&scene.lab, family, IN_VAIN)?;
             assert_eq!(done.arrived, [0, 0], "{family}");
@@ -149,8 +159,10 @@ pub(crate) fn of_the_own_tunnel(way: Way) -> Result<()> {
     for family in [Family::V4, Family::V6] {
         let prober = Prober::start(lab)?;
         let tunnels = Capture::tunnels(lab, Side::A)?;
-        // Small packets show the tunnel of each flow.
-        let probes: Vec<_> = (0..32).map(|_| Probe::new(lab, family, 9)).collect();
+        // Small packets show the tunnel of each flow; no error says that their port is closed.
+        let probes: Vec<_> = (0..32)
+            .map(|_| Probe::new(lab, family, ECHO_PORT))
+            .collect();
         for probe in &probes {
             prober.send(probe)?;
         }
