@@ -245,14 +245,15 @@ fn difference(case: &Case, wanted: &Outcome, got: &Outcome) -> String {
             .map(|packet| format!("\n      {}", hex(packet)));
         lines.collect::<String>()
     };
-    let mut text = case.name.clone();
-    for ((packet, wanted), got) in case.packets.iter().zip(wanted).zip(got) {
-        if wanted != got {
-            let (sent, wanted, got) = (hex(&packet.bytes), shown(wanted), shown(got));
-            text += &format!("\n  {sent}\n  the kernel:{wanted}\n  with steer:{got}");
-        }
-    }
-    text
+    let sides = case.packets.iter().zip(wanted).zip(got);
+    let differing =
+        sides
+            .filter(|((_, wanted), got)| wanted != got)
+            .map(|((packet, wanted), got)| {
+                let (sent, wanted, got) = (hex(&packet.bytes), shown(wanted), shown(got));
+                format!("\n  {sent}\n  the kernel:{wanted}\n  with steer:{got}")
+            });
+    case.name.clone() + &differing.collect::<String>()
 }
 
 /// Keeps this thread on the processor that it is on, whose queue then keeps the order of what it sends.
