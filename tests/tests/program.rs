@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use steer_common::abi::MSS_CLAMP_MTU;
+use steer_common::{abi::MSS_CLAMP_MTU, parse};
 use steer_tests::{
+    fuzz,
     packets::{
         build::{self, Arrival},
-        recipe::{Hook, Recipe},
+        recipe::{Hook, Layer, Recipe},
         row::{Case, PacketTable},
     },
     program::{
@@ -69,6 +70,35 @@ fn run(pair: &mut Pair, case: &Case<'_>, recipes: &[Recipe]) -> anyhow::Result<b
         pair.send(arrival)?;
     }
     Ok(true)
+}
+
+/// What the fuzzer found worth keeping for the parser.
+#[test]
+fn every_kept_input() {
+    needs_root!("every_kept_input");
+    let mut pair = Pair::new(4_096).expect("the world");
+    let mut sent = 0;
+    for (layer, bytes) in fuzz::corpus("parse")
+        .expect("the corpus")
+        .iter()
+        .flat_map(|input| fuzz::packets(input))
+    {
+        let wanted = match layer {
+            parse::Layer::Ethernet => Layer::Ethernet,
+            parse::Layer::Network => Layer::Network,
+        };
+        for hook in Hook::ALL.into_iter().filter(|hook| hook.layer() == wanted) {
+            let Some(arrival) = runnable(Arrival::plain(hook, bytes.clone())) else {
+                continue;
+            };
+            if let Err(error) = pair.send(&arrival) {
+                panic!("{error:#}");
+            }
+            sent += 1;
+        }
+    }
+    println!("{sent} packets");
+    pair.compare().expect("alike");
 }
 
 /// A tunnel's MTU is known before anything was ever sent through it.

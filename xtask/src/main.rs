@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod fuzz;
 mod libtest;
 mod licences;
 mod linker;
@@ -57,6 +58,8 @@ enum Task {
     Test(test::TestArgs),
     /// Formatting, licences, lints of host and eBPF code, documentation, generated files.
     Check,
+    /// Look for inputs that break a promise of the packet path, with cargo-fuzz.
+    Fuzz(fuzz::FuzzArgs),
     /// The benchmarks, as ratios.
     Bench {
         /// Arguments of `steer-bench`.
@@ -96,6 +99,7 @@ fn perform(task: &Task) -> Result<ExitCode> {
         Task::Lab { args } => run::lab(args)?,
         Task::Test(args) => return test::command(args),
         Task::Check => return check::command(),
+        Task::Fuzz(args) => return fuzz::command(args),
         Task::Bench { args } => run::bench(args)?,
     }
     Ok(ExitCode::SUCCESS)

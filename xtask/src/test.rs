@@ -98,7 +98,8 @@ fn host(harness: &[String]) -> Result<Vec<Tally>> {
     let mut shared = repo::cargo();
     shared
         .args(["test", "--no-fail-fast", "--package", "steer-tests"])
-        .args(["--lib", "--bins", "--test", "packets", "--test", "model"]);
+        .args(["--lib", "--bins", "--test", "packets", "--test", "model"])
+        .args(["--test", "corpus"]);
     Ok(vec![
         stream("host", &mut ours, &[], harness)?,
         stream("host", &mut shared, &[], harness)?,

@@ -40,7 +40,7 @@ impl Random {
     }
 
     /// Any bytes.
-    pub(super) fn bytes(&mut self, count: usize) -> Vec<u8> {
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         (0..count).map(|_| self.byte()).collect()
     }
 

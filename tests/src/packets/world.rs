@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use steer_common::{
@@ -41,8 +41,8 @@ pub const GONE: u32 = u32::MAX >> 1;
 /// Idle time-outs of the default settings.
 const SECOND: u64 = 1_000_000_000;
 
-/// A table of buckets.
-pub type Buckets = Box<[TunnelId; BUCKETS]>;
+/// A table of buckets; many worlds have the same.
+pub type Buckets = Arc<[TunnelId; BUCKETS]>;
 
 /// Settings, prefixes, tunnels and tables.
 #[derive(Clone)]
@@ -75,11 +75,11 @@ fn filled(members: &[(TunnelId, u32)]) -> Buckets {
         .iter()
         .map(|&(id, weight)| Member { id, weight })
         .collect();
-    let mut buckets: Buckets = vec![NO_TUNNEL; BUCKETS]
+    let mut buckets: Box<[TunnelId; BUCKETS]> = vec![NO_TUNNEL; BUCKETS]
         .try_into()
         .unwrap_or_else(|_| unreachable!("as many as asked for"));
     buckets::fill(&mut buckets, &members);
-    buckets
+    buckets.into()
 }
 
 /// A tunnel's element.
