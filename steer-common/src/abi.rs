@@ -703,11 +703,19 @@ pub enum HookKind {
     Egress = 3,
     /// Ingress of the LAN device: marks.
     Mark = 4,
+    /// Egress of a tunnel in mark mode: leads what comes from another tunnel's own address there.
+    Own = 5,
 }
 
 impl HookKind {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Ingress, Self::Learn, Self::Egress, Self::Mark];
+    pub const ALL: [Self; 5] = [
+        Self::Ingress,
+        Self::Learn,
+        Self::Egress,
+        Self::Mark,
+        Self::Own,
+    ];
 
     /// The name in JSON, tables and pins.
     pub const fn name(self) -> &'static str {
@@ -716,6 +724,7 @@ impl HookKind {
             Self::Learn => "learn",
             Self::Egress => "egress",
             Self::Mark => "mark",
+            Self::Own => "own",
         }
     }
 }

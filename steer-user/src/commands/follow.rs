@@ -130,7 +130,8 @@ impl Daemon {
             let has_successor = hooks.iter().any(|(other, of)| {
                 other.kind == key.kind && of.name == hook.name && other.ifindex != key.ifindex
             });
-            let is_of_tunnel = matches!(key.kind, HookKind::Learn | HookKind::Egress);
+            let is_of_tunnel =
+                matches!(key.kind, HookKind::Learn | HookKind::Egress | HookKind::Own);
             if !is_alive && (is_of_tunnel || has_successor) {
                 // A filter went with its device.
                 let link = Hook {

@@ -175,8 +175,9 @@ pub(super) fn is_on_lan(kind: HookKind) -> bool {
 fn is_of_mode(kind: HookKind, mode: HookMode) -> bool {
     match kind {
         HookKind::Ingress => mode == HookMode::Ingress,
-        HookKind::Mark => mode == HookMode::Mark,
-        HookKind::Learn | HookKind::Egress => true,
+        HookKind::Mark | HookKind::Own => mode == HookMode::Mark,
+        HookKind::Egress => mode != HookMode::Mark,
+        HookKind::Learn => true,
     }
 }
 

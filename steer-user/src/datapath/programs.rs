@@ -73,8 +73,8 @@ fn name_of(mode: HookMode, kind: HookKind, layer3: bool) -> &'static str {
         (HookKind::Mark, true) => programs::MARK_L3,
         (HookKind::Learn, _) if mode == HookMode::Ingress => programs::RETURN,
         (HookKind::Learn, _) => programs::LEARN,
-        (HookKind::Egress, _) if mode == HookMode::Mark => programs::OWN,
         (HookKind::Egress, _) => programs::EGRESS,
+        (HookKind::Own, _) => programs::OWN,
     }
 }
 
@@ -82,7 +82,7 @@ fn name_of(mode: HookMode, kind: HookKind, layer3: bool) -> &'static str {
 fn direction(kind: HookKind) -> TcAttachType {
     match kind {
         HookKind::Ingress | HookKind::Mark | HookKind::Learn => TcAttachType::Ingress,
-        HookKind::Egress => TcAttachType::Egress,
+        HookKind::Egress | HookKind::Own => TcAttachType::Egress,
     }
 }
 

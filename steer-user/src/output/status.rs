@@ -190,7 +190,11 @@ impl GroupReport {
             self.epoch,
         );
         let hooks: &[(&str, &str)] = match mode {
-            "mark" => &[("mark", "marks what enters"), ("learn", "learns from")],
+            "mark" => &[
+                ("mark", "marks what enters"),
+                ("own", "sends own addresses home from"),
+                ("learn", "learns from"),
+            ],
             "egress" => &[
                 ("egress", "steers what leaves by"),
                 ("learn", "learns from"),

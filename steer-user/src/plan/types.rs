@@ -277,7 +277,11 @@ pub fn attachments<'a>(
         })
     };
     let mut found: Vec<_> = on_tunnels(HookKind::Learn).collect();
-    found.extend(on_tunnels(HookKind::Egress));
+    // Of their own kinds, so that a change of mode takes the old one away only behind the new.
+    found.extend(on_tunnels(match mode {
+        HookMode::Mark => HookKind::Own,
+        _ => HookKind::Egress,
+    }));
     let kind = match mode {
         HookMode::Ingress => HookKind::Ingress,
         HookMode::Mark => HookKind::Mark,

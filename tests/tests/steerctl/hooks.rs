@@ -56,7 +56,10 @@ const MODES: [(&str, &[&str]); 3] = [
         "egress",
         &["egress wg0", "egress wg1", "learn wg0", "learn wg1"],
     ),
-    ("mark", &["learn wg0", "learn wg1", "mark lan0"]),
+    (
+        "mark",
+        &["learn wg0", "learn wg1", "mark lan0", "own wg0", "own wg1"],
+    ),
 ];
 
 /// Each way from start to end, by `attach` and by `run`.
