@@ -15,9 +15,16 @@ pub(super) async fn ask<'a>(
     netlink: &Netlink,
     devices: &'a Devices,
 ) -> Result<Machine<'a>, Failure> {
+    let mut strict = Vec::new();
+    for device in devices.iter() {
+        if sysctl::rp_filter_if_there(&device.name)?.is_some_and(RpFilter::is_strict) {
+            strict.push(device.name.clone());
+        }
+    }
     Ok(Machine {
         devices,
         netfilter: Netfilter::read().map_err(|error| error.to_string()),
+        strict,
         rules: netlink.rules().await?,
         memory_bytes: sys::memory_bytes()?,
     })

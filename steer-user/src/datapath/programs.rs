@@ -24,6 +24,9 @@ const FILTER_PRIORITY_FIRST: u16 = 1;
 /// Handle of our filters within that priority, plus the number of the [`HookKind`].
 const FILTER_HANDLE: u32 = 0x5723_0000;
 
+/// How often a program is loaded until no signal interrupts the verifier, as libbpf does it.
+const LOADS_MAX: u32 = 5;
+
 /// Which way of attaching is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum AttachMode {
@@ -121,7 +124,14 @@ impl Programs {
         if program.fd().is_ok() {
             return Ok(());
         }
-        program.load().map_err(|source| DatapathError::Program {
+        let mut loaded = program.load();
+        for _ in 1..LOADS_MAX {
+            if !loaded.as_ref().is_err_and(was_interrupted) {
+                break;
+            }
+            loaded = program.load();
+        }
+        loaded.map_err(|source| DatapathError::Program {
             program: name,
             source,
         })
@@ -425,6 +435,14 @@ fn leave_attached(link: std::result::Result<SchedClassifierLink, ProgramError>) 
 }
 
 /// What kernels without TCX answer (before 6.6: `EINVAL` for the unknown attach type).
+/// A signal came while the verifier worked (`kernel/bpf/verifier.c`, `do_check`).
+fn was_interrupted(error: &ProgramError) -> bool {
+    let ProgramError::LoadError { io_error, .. } = error else {
+        return false;
+    };
+    io_error.raw_os_error() == Some(Errno::EAGAIN as i32)
+}
+
 fn is_unsupported(error: &ProgramError) -> bool {
     let ProgramError::SyscallError(error) = error else {
         return false;

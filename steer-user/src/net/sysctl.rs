@@ -21,6 +21,11 @@ impl RpFilter {
     pub fn effective(self) -> u32 {
         self.all.max(self.device)
     }
+
+    /// Whether a packet is dropped unless the route to its source is by the device it came in on.
+    pub fn is_strict(self) -> bool {
+        self.effective() == 1
+    }
 }
 
 /// Reverse path filtering of this device.
@@ -29,6 +34,17 @@ pub fn rp_filter(device: &str) -> Result<RpFilter, NetError> {
         all: read(&["ipv4", "conf", "all", "rp_filter"])?,
         device: read(&["ipv4", "conf", device, "rp_filter"])?,
     })
+}
+
+/// The same of a device that may be gone by now.
+pub fn rp_filter_if_there(device: &str) -> Result<Option<RpFilter>, NetError> {
+    let value = read_if_there(&["ipv4", "conf", device, "rp_filter"])?;
+    value
+        .map(|device| {
+            let all = read(&["ipv4", "conf", "all", "rp_filter"])?;
+            Ok(RpFilter { all, device })
+        })
+        .transpose()
 }
 
 /// Sets this device's value. The effective one is no lower than that for all devices.

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use steer_common::abi::{HookMode, MSS_CLAMP_MTU};
 
 use super::{Existing, HookChoice, Machine, MssClamp, PlanError, PlannedTunnel, Request};
-use crate::net::{Finding, FindingKind, Netfilter, PacketFamily};
+use crate::net::{Finding, FindingKind, Netfilter, PacketFamily, sysctl::rp_filter_name};
 
 /// What the choice depends on besides the request.
 pub(super) struct Facts<'a> {
@@ -91,7 +91,11 @@ impl<'a> Facts<'a> {
             let why = format!("{} translates what leaves by a tunnel", nat.place);
             return (HookMode::Mark, why);
         }
-        let Some(first) = ruleset.on_the_way.first() else {
+        let why = if let Some(first) = ruleset.on_the_way.first() {
+            format!("{} {}", first.place, does(&first.kind))
+        } else if let Some(sysctl) = self.strict_lan() {
+            format!("{sysctl} is strict")
+        } else {
             let why = if ruleset.mss_clamp.is_some() {
                 "nothing on this gateway but an MSS clamp looks at forwarded packets"
             } else {
@@ -99,7 +103,6 @@ impl<'a> Facts<'a> {
             };
             return (HookMode::Ingress, why.into());
         };
-        let why = format!("{} {}", first.place, does(&first.kind));
         if self.unequal_mtus().is_some() {
             return (
                 HookMode::Mark,
@@ -123,6 +126,11 @@ impl<'a> Facts<'a> {
     ) -> Option<PlanError> {
         match mode {
             HookMode::Ingress => {
+                if let Some(sysctl) = self.strict_lan() {
+                    notes.push(format!(
+                        "hook ingress: steered packets bypass {sysctl}, which is strict"
+                    ));
+                }
                 let first = ruleset.on_the_way.first().or(ruleset.nat.as_ref())?;
                 let place = first.place.clone();
                 if bypass {
@@ -155,6 +163,16 @@ impl<'a> Facts<'a> {
             }
             HookMode::Mark | HookMode::Unset => None,
         }
+    }
+
+    /// The sysctl by which the kernel checks the sources of what enters by a LAN device (IPv4 only).
+    fn strict_lan(&self) -> Option<String> {
+        let is_strict = |name: &&&str| self.machine.strict.iter().any(|strict| strict == **name);
+        self.prefixes
+            .iter()
+            .any(|prefix| matches!(prefix, IpNet::V4(_)))
+            .then(|| self.lan.iter().find(is_strict))?
+            .map(|name| rp_filter_name(name))
     }
 
     /// There is one mode for all groups.

@@ -9,8 +9,6 @@ use crate::net::{Devices, Family, KernelRoute};
 
 /// The `rp_filter` of a device that replies may come in by, whatever the route back is.
 pub const RP_FILTER_LOOSE: u32 = 2;
-/// The one that drops them.
-const RP_FILTER_STRICT: u32 = 1;
 
 /// How the kernel forwards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +58,7 @@ impl Plan {
                 matches!(prefix, IpNet::V4(_)) && !is_by_tunnel
             });
             let Some((prefix, _)) = dropped else { continue };
-            if filter.effective() != RP_FILTER_STRICT {
+            if !filter.is_strict() {
                 continue;
             }
             let name = rp_filter_name(&tunnel.name);

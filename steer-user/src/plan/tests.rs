@@ -118,6 +118,7 @@ fn machine(devices: &Devices) -> Machine<'_> {
     Machine {
         devices,
         netfilter: Ok(Netfilter::default()),
+        strict: Vec::new(),
         rules: Vec::new(),
         memory_bytes: MEMORY_BYTES,
     }

@@ -64,6 +64,8 @@ pub struct Machine<'a> {
     pub devices: &'a Devices,
     /// What netfilter does to forwarded packets, or why that is not known.
     pub netfilter: Result<Netfilter, String>,
+    /// Names of the devices with a strict `rp_filter`.
+    pub strict: Vec<String>,
     /// All policy rules.
     pub rules: Vec<Rule>,
     /// Its memory.

@@ -56,6 +56,7 @@ fn tunnel(id: u8, mtu_bytes: u32) -> PlannedTunnel {
 /// A gateway with `lan0` (and `lan0.10`) and two tunnels.
 struct Case {
     netfilter: Result<Netfilter, String>,
+    strict: Vec<String>,
     existing: Existing,
     tunnels: Vec<PlannedTunnel>,
     request: Request,
@@ -65,6 +66,7 @@ struct Case {
 fn case(kinds: &[FindingKind]) -> Case {
     Case {
         netfilter: Ok(findings(kinds)),
+        strict: Vec::new(),
         existing: Existing::default(),
         tunnels: vec![tunnel(0, 1_420), tunnel(1, 1_420)],
         request: Request {
@@ -83,6 +85,11 @@ impl Case {
 
     fn unequal(mut self) -> Self {
         self.tunnels[1].mtu_bytes = 1_380;
+        self
+    }
+
+    fn strict(mut self, device: &str) -> Self {
+        self.strict = vec![device.into()];
         self
     }
 
@@ -112,6 +119,7 @@ impl Case {
         let machine = Machine {
             devices: &devices,
             netfilter: self.netfilter,
+            strict: self.strict,
             rules: Vec::new(),
             memory_bytes: 1 << 32,
         };
@@ -147,6 +155,27 @@ impl Case {
     fn mss_clamp(self) -> u32 {
         self.choose().0.expect("a choice").mss_clamp
     }
+}
+
+/// What enters by a LAN device with a strict `rp_filter` is to be looked at by the kernel.
+#[test]
+fn strict_lan_devices() {
+    use FindingKind::Stateful;
+    assert_eq!(case(&[]).strict("lan0").mode(), HookMode::Egress);
+    assert_eq!(case(&[]).strict("lan0.10").mode(), HookMode::Egress);
+    assert_eq!(case(&[]).strict("lan0").unequal().mode(), HookMode::Mark);
+    // Tunnels are judged by the routes (`replies`).
+    assert_eq!(case(&[]).strict("wg0").mode(), HookMode::Ingress);
+    assert_eq!(case(&[]).strict("eth0").mode(), HookMode::Ingress);
+    let why = case(&[]).strict("lan0").note();
+    assert_eq!(why, "hook egress: net.ipv4.conf.lan0.rp_filter is strict");
+    let both = case(&[Stateful]).strict("lan0").note();
+    assert_eq!(both, "hook egress: chain 0 tracks connections");
+    let asked = case(&[]).strict("lan0").wants(HookMode::Ingress).note();
+    assert_eq!(
+        asked,
+        "hook ingress: steered packets bypass net.ipv4.conf.lan0.rp_filter, which is strict"
+    );
 }
 
 #[test]
