@@ -1,10 +1,13 @@
 //! The configuration file: what it may say, and what is wrong with one. Pure, but for reading and writing the file.
 
+pub mod edit;
+mod file;
 mod problem;
 mod read;
 mod types;
 mod values;
 
+pub use file::{FileError, NewWeights, load};
 pub use problem::{ConfigError, Problem};
 pub use types::{
     Config, FollowRoutes, GROUP_DEFAULT, Group, Placement, Probe, ProbeSpec, Tunnel, Weights,

@@ -90,11 +90,14 @@ pub(super) fn in_our_words(message: &str) -> (String, Option<String>) {
     }
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (true, [given, known @ ..]) = (message.starts_with("unknown field"), &quoted[..]) {
-        return ("unknown key".into(), suggestion(given, known, "known keys"));
+        return (
+            "unknown key".into(),
+            Some(suggestion(given, known, "known keys")),
+        );
     }
     if let (true, [given, known @ ..]) = (message.starts_with("unknown variant"), &quoted[..]) {
         let message = format!("{given:?}: no such choice");
-        return (message, suggestion(given, known, "choices"));
+        return (message, Some(suggestion(given, known, "choices")));
     }
     if let (true, [missing, ..]) = (message.starts_with("missing field"), &quoted[..]) {
         return (format!("`{missing}` is missing"), None);
@@ -116,14 +119,14 @@ pub(super) fn in_our_words(message: &str) -> (String, Option<String>) {
 }
 
 /// The known word that was probably meant, else all of them.
-fn suggestion(given: &str, known: &[&str], what: &str) -> Option<String> {
+fn suggestion(given: &str, known: &[&str], what: &str) -> String {
     /// So many letters may be wrong.
     const ALIKE: usize = 2;
     let distance = |word: &str| strsim::osa_distance(given, word);
     let best = known.iter().min_by_key(|word| distance(word));
     let alike = best.filter(|word| distance(word) <= ALIKE.min(word.len() / 2));
-    Some(match alike {
+    match alike {
         Some(word) => format!("did you mean `{word}`?"),
         None => format!("{what}: {}", known.join(", ")),
-    })
+    }
 }
