@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::{datapath::DatapathError, net::NetError, plan::PlanError};
+use crate::{config::FileError, datapath::DatapathError, net::NetError, plan::PlanError};
 
 use super::requirements::RequirementError;
 
@@ -14,6 +14,20 @@ pub struct Failure {
 }
 
 impl Failure {
+    pub(super) fn plain(message: String) -> Self {
+        Self {
+            message,
+            hint: None,
+        }
+    }
+
+    pub(super) fn new(message: impl Into<String>, hint: &str) -> Self {
+        Self {
+            message: message.into(),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
     /// The likely cure.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -45,7 +59,7 @@ macro_rules! from_hinting {
     )+};
 }
 
-from_hinting!(DatapathError, NetError, PlanError);
+from_hinting!(DatapathError, FileError, NetError, PlanError);
 
 impl From<RequirementError> for Failure {
     fn from(error: RequirementError) -> Self {

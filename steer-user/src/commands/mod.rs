@@ -1,21 +1,29 @@
 //! The verbs: what `steerctl` does, from the command line to the maps.
 
 mod apply;
+mod carry_out;
 mod change;
+mod check;
 mod daemon;
 mod detach;
+mod difference;
 mod explain;
 mod failure;
 mod follow;
 mod hooks;
 mod machine;
+mod manager;
+mod outlook;
+mod reload;
 mod requirements;
 mod routing;
 mod show;
+mod snapshot;
 mod start;
 mod state;
 mod surroundings;
 mod sysctls;
+mod wanted;
 
 use std::io::Write as _;
 
@@ -52,6 +60,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         match cli.command {
             Command::Run(args) => start::run(&context, &args).await,
             Command::Attach(args) => start::attach(&context, &args).await,
+            Command::Check(args) => check::check(&context, &args).await,
             Command::Detach(args) => detach::detach(&context, args.dry_run).await,
             Command::Status => show::status(&context).await,
             Command::Weights(args) => change::weights(&context, &args),

@@ -75,7 +75,10 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
     let prefixes = maps.prefixes()?;
     let hooks = maps.hooks()?;
     let lan = lan_devices(&hooks);
-    let groups = groups(maps)?
+    let (homes, derived): (Vec<_>, Vec<_>) = groups(maps)?
+        .into_iter()
+        .partition(|(id, group)| group.parent == u32::from(*id));
+    let groups = homes
         .into_iter()
         .map(|(id, group)| ExistingGroup {
             name: decode_name(&group.name),
@@ -101,6 +104,7 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
                     name: tunnel.name.clone(),
                     id: tunnel.id,
                     weight: tunnel.info.weight,
+                    tier: tunnel.info.tier,
                     admin: tunnel.state.admin,
                     health: tunnel.state.health,
                     rp_filter_before: tunnel.info.rp_filter_before,
@@ -117,6 +121,11 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
         mark_mask: settings.mark_mask,
         routing_slot: settings.routing_slot,
         groups,
+        derived: derived
+            .into_iter()
+            .filter_map(|(id, group)| Some((id, GroupId::try_from(group.parent).ok()?)))
+            .collect(),
+        former: Vec::new(),
     })
 }
 

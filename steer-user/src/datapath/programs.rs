@@ -119,6 +119,11 @@ impl Programs {
         Ok(loaded)
     }
 
+    /// The mode that they are for.
+    pub fn mode(&self) -> HookMode {
+        self.mode
+    }
+
     fn load_once(&mut self, name: &'static str) -> Result<()> {
         let program = self.program(name)?;
         if program.fd().is_ok() {

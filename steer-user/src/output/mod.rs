@@ -4,7 +4,9 @@
 //! Keys are never removed or given another meaning; what is not known is `null`.
 
 mod change;
+mod check;
 mod counters;
+mod difference;
 mod flows;
 mod plan;
 mod status;
@@ -13,11 +15,13 @@ mod table;
 use serde::Serialize;
 
 pub use change::{AdminReport, AdminRow, WeightRow, WeightsReport};
+pub use check::{CheckReport, ProblemReport};
 pub use counters::{CountersReport, FlowTableReport, PassedReport};
+pub use difference::{DifferenceReport, EntryReport};
 pub use flows::{ExplainReport, FlowReport, render_flows};
 pub use plan::{
-    DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedRuleReport,
-    PlannedTunnelReport, SysctlReport, mss_clamp,
+    DetachReport, IdleReport, PlanReport, PlannedGroupReport, PlannedHookReport, PlannedRuleReport,
+    PlannedTunnelReport, SysctlReport,
 };
 pub use status::{GroupReport, HookReport, StatusReport, TunnelReport};
 

@@ -185,6 +185,7 @@ mod tests {
             name: name.into(),
             id,
             weight,
+            tier: 0,
             admin: Admin::Active,
             health: Health::Up,
             rp_filter_before: 0,
