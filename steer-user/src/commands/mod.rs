@@ -58,7 +58,8 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         .map_err(Failure::from)?;
     runtime.block_on(async {
         match cli.command {
-            Command::Run(args) => start::run(&context, &args).await,
+            // A daemon's state is too large for the stack.
+            Command::Run(args) => Box::pin(start::run(&context, &args)).await,
             Command::Attach(args) => start::attach(&context, &args).await,
             Command::Check(args) => check::check(&context, &args).await,
             Command::Detach(args) => detach::detach(&context, args.dry_run).await,

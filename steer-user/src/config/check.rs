@@ -1,6 +1,7 @@
 //! What a configuration says that no gateway could do, whatever it has.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use ipnet::IpNet;
 use steer_common::abi::{
@@ -30,19 +31,19 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn add(&mut self, path: &[Step], message: impl ToString, hint: Option<&str>) {
-        let problem = self.places.problem(path, message, hint);
+    fn add(&mut self, path: &[Step], message: &dyn Display, hint: Option<&str>) {
+        let problem = self.places.problem(path, message.to_string(), hint);
         self.problems.push(problem);
     }
 
     fn groups(&mut self, config: &Config) {
         let groups = &config.groups;
         if groups.is_empty() {
-            self.add(&[], "there is no group", Some("write [[group]]"));
+            self.add(&[], &"there is no group", Some("write [[group]]"));
         }
         if groups.len() > GROUPS_MAX {
             let path = place::group(GROUPS_MAX);
-            self.add(&path, PlanError::TooManyGroups, None);
+            self.add(&path, &PlanError::TooManyGroups, None);
         }
         for (index, group) in groups.iter().enumerate() {
             let path = place::group(index);
@@ -50,30 +51,30 @@ impl Found<'_> {
                 let with_name = [&path[..], &[Step::Key("name")]].concat();
                 self.add(
                     &with_name,
-                    format!("group {}: given twice", group.name),
+                    &format!("group {}: given twice", group.name),
                     None,
                 );
             }
             if group.tunnels.is_empty() && groups.len() > 1 {
                 let message = format!("group {}: names no tunnel", group.name);
                 let hint = "tunnels are found only for a single group; write [[group.tunnel]]";
-                self.add(&path, message, Some(hint));
+                self.add(&path, &message, Some(hint));
             }
             if group.tunnels.len() > TUNNELS_PER_GROUP_MAX {
                 let count = group.tunnels.len();
-                self.add(&path, PlanError::TooManyTunnels { count }, None);
+                self.add(&path, &PlanError::TooManyTunnels { count }, None);
             }
             let has_weight = group.tunnels.iter().any(|tunnel| tunnel.weight > 0);
             if !has_weight && !group.tunnels.is_empty() {
                 let error = PlanError::AllWeightsZero {
                     group: group.name.clone(),
                 };
-                self.add(&path, error, Some("give one tunnel a weight above 0"));
+                self.add(&path, &error, Some("give one tunnel a weight above 0"));
             }
             if group.follow_routes != Switch::Off && !group.prefixes.is_empty() {
                 let path = [&path[..], &[Step::Key("prefixes")]].concat();
                 let message = "the prefixes are those of the routes that are followed";
-                self.add(&path, message, Some("leave out prefixes or follow-routes"));
+                self.add(&path, &message, Some("leave out prefixes or follow-routes"));
             }
         }
     }
@@ -88,10 +89,10 @@ impl Found<'_> {
                 let path = [&path[..], &[Step::Index(at)]].concat();
                 let name = name.clone();
                 if group.iface[..at].contains(&name) {
-                    self.add(&path, PlanError::DuplicateIface { name }, None);
+                    self.add(&path, &PlanError::DuplicateIface { name }, None);
                 } else if config.tunnel(&name).is_some() {
                     let group = None;
-                    self.add(&path, PlanError::IfaceIsTunnel { name, group }, None);
+                    self.add(&path, &PlanError::IfaceIsTunnel { name, group }, None);
                 }
             }
         }
@@ -101,7 +102,7 @@ impl Found<'_> {
         );
         if needs_one && !has_any && !config.groups.is_empty() {
             let hint = "write iface = [\"lan0\"] in a group, or hook = \"egress\"";
-            self.add(&[Step::Key("hook")], PlanError::NoIface, Some(hint));
+            self.add(&[Step::Key("hook")], &PlanError::NoIface, Some(hint));
         }
     }
 
@@ -115,12 +116,12 @@ impl Found<'_> {
                 match names.insert(&tunnel.name, &group.name) {
                     Some(other) if other == group.name => {
                         let path = [&path[..], &[Step::Key("name")]].concat();
-                        self.add(&path, PlanError::DuplicateTunnel { name }, None);
+                        self.add(&path, &PlanError::DuplicateTunnel { name }, None);
                     }
                     Some(other) => {
                         let path = [&path[..], &[Step::Key("name")]].concat();
                         let group = other.to_owned();
-                        self.add(&path, PlanError::TunnelOfOtherGroup { name, group }, None);
+                        self.add(&path, &PlanError::TunnelOfOtherGroup { name, group }, None);
                     }
                     None => {}
                 }
@@ -132,12 +133,12 @@ impl Found<'_> {
                         id,
                         holder: holder.to_owned(),
                     };
-                    self.add(&path, error, Some("give another id, or none"));
+                    self.add(&path, &error, Some("give another id, or none"));
                 }
             }
         }
         if names.len() > usize::from(TUNNEL_ID_MAX) + 1 {
-            self.add(&[Step::Key("group")], PlanError::NoFreeId, None);
+            self.add(&[Step::Key("group")], &PlanError::NoFreeId, None);
         }
     }
 
@@ -156,7 +157,7 @@ impl Found<'_> {
             let count = all.len();
             self.add(
                 &[Step::Key("group")],
-                PlanError::TooManyPrefixes { count },
+                &PlanError::TooManyPrefixes { count },
                 None,
             );
         }
@@ -185,6 +186,6 @@ impl Found<'_> {
     fn add_prefix(&mut self, of_group: usize, index: usize, error: &PlanError) {
         let mut path = place::group(of_group);
         path.extend([Step::Key("prefixes"), Step::Index(index)]);
-        self.add(&path, error, None);
+        self.add(&path, &error, None);
     }
 }

@@ -34,16 +34,11 @@ pub(super) struct Places<'a> {
 
 impl Places<'_> {
     /// A problem of what is there, or of the last part of the path that is.
-    pub(super) fn problem(
-        &self,
-        path: &[Step],
-        message: impl ToString,
-        hint: Option<&str>,
-    ) -> Problem {
+    pub(super) fn problem(&self, path: &[Step], message: String, hint: Option<&str>) -> Problem {
         Problem {
             line: read::line(self.text, self.start(path)),
             key: dotted(path),
-            message: message.to_string(),
+            message,
             hint: hint.map(ToOwned::to_owned),
         }
     }

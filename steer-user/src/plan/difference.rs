@@ -174,7 +174,7 @@ impl Difference {
                 self.add(None, object(&hook.name), EntryKind::New);
             }
         }
-        for group in existing.groups.iter() {
+        for group in &existing.groups {
             for name in group
                 .ifaces
                 .iter()
