@@ -1,6 +1,7 @@
 //! Planning and validation: what an operator asks for, checked against what
 //! there is, before anything is touched. Pure: no clock, no kernel, no file.
 
+pub mod auto_weights;
 mod change;
 mod discover;
 mod error;
@@ -11,6 +12,7 @@ mod limits;
 mod marks;
 mod mode;
 mod prefixes;
+pub mod rebalance;
 mod replies;
 mod surroundings;
 mod types;
