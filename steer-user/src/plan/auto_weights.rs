@@ -287,8 +287,11 @@ fn wanted(all: &[Now]) -> Option<Vec<(f64, Why)>> {
     if lost <= 0.0 || room <= 0.0 {
         return None;
     }
-    // The others take a step at most, too.
-    let part = (room * STEP / lost).min(1.0);
+    // The others take a step at most, too, and not beyond the largest weight.
+    let largest = all.iter().filter(|tunnel| tunnel.congestion.is_none());
+    let largest = largest.map(|tunnel| tunnel.weight).fold(0.0, f64::max);
+    let most = STEP.min(f64::from(WEIGHT_MAX) / largest - 1.0);
+    let part = (room * most / lost).min(1.0);
     let gain = 1.0 + lost * part / room;
     let step = |tunnel: &Now| match tunnel.congestion {
         Some(why) => (tunnel.weight - loses(tunnel) * part, why),
@@ -309,7 +312,10 @@ fn by_goodput(
         return None;
     }
     let part = both()
-        .map(|(tunnel, way)| tunnel.weight * STEP / way.abs())
+        .map(|(tunnel, way)| {
+            let most = if *way > 0.0 { f64::from(WEIGHT_MAX) - tunnel.weight } else { f64::INFINITY };
+            (tunnel.weight * STEP).min(most) / way.abs()
+        })
         .fold(1.0, f64::min);
     let step = |(tunnel, way): (&Now, &f64)| {
         let share = share(tunnel);

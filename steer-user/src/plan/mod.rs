@@ -11,6 +11,7 @@ mod lan;
 mod limits;
 mod marks;
 mod mode;
+mod pace;
 mod prefixes;
 pub mod rebalance;
 mod replies;
@@ -28,6 +29,7 @@ pub use flow::{FlowEndpoint, FlowNumbers, protocol, protocol_name};
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
 pub use marks::{MarkMask, Marks, own_routing};
 pub use mode::unequal_mtus;
+pub use pace::{DrainPace, RATE_MAX, Rate};
 pub use prefixes::{conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use surroundings::{Surroundings, surroundings};
@@ -35,8 +37,8 @@ pub use types::{
     Attachment, Existing, ExistingGroup, ExistingTunnel, HookChoice, Machine, MssClamp, Plan,
     PlannedHook, PlannedTunnel, Request, attachments,
 };
-pub use values::{IdleSpec, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
-pub use values::{device_name, group_name, prefix, seed};
+pub use values::{IdleSpec, Since, TunnelSpec, ValueError, WEIGHT_MAX, WeightSpec};
+pub use values::{device_name, group_name, prefix, seed, time};
 
 use crate::net::{Device, Devices};
 
