@@ -1,0 +1,126 @@
+use std::time::Duration;
+
+use super::*;
+
+/// The lines of what is wrong with a text.
+fn wrong(text: &str) -> Vec<String> {
+    let error = Config::parse(text).expect_err("refused");
+    error.lines().collect()
+}
+
+#[test]
+fn everything_at_once() {
+    let config = Config::parse(
+        r#"
+        hook = "egress"
+        mss-clamp = 1380
+        seed = "0x12"
+        idle.tcp = "2h"
+        probe.interval = "1s"
+        [[group]]
+        follow-routes = { tables = ["main", 100], metric-max = 1000 }
+        [[group.tunnel]]
+        name = "wg0"
+        [[group.tunnel]]
+        name = "wg1"
+        weight = 3
+        probe = { target = "10.9.0.2" }
+        [[group.tunnel]]
+        name = "wg2"
+        probe = false
+        "#,
+    )
+    .expect("valid");
+    assert_eq!(config.seed, Some(0x12));
+    assert_eq!(config.idle.tcp, Some(Duration::from_hours(2)));
+    let group = config.group("default").expect("the group");
+    assert_eq!((group.tunnels[0].weight, group.tunnels[1].weight), (1, 3));
+    let Switch::On(routes) = &group.follow_routes else {
+        panic!("{group:?}")
+    };
+    assert_eq!(
+        routes.tables,
+        [Label::Name("main".into()), Label::Number(100)]
+    );
+    let probe = |name| config.probe(name);
+    let target = probe("wg1").expect("probed").target;
+    assert_eq!(target, Some([10, 9, 0, 2].into()));
+    assert_eq!(probe("wg1").expect("probed").interval.as_secs(), 1);
+    assert_eq!(probe("wg2"), None);
+    assert_eq!(probe("wg7").expect("probed").target, None);
+}
+
+#[test]
+fn every_wrong_key_and_value_is_told() {
+    let text = r#"
+hook = "sideways"
+wieghts = "auto"
+bypass-netfilter = "yes"
+[idle]
+upd = "3m"
+tcp = "soon"
+[[group]]
+prefixes = ["10.2.0.0/16", "10.3.0.1/16"]
+follow-routes = { tables = ["main", -1], protocol = ["bird"] }
+iface = ["a/b"]
+[[group.tunnel]]
+weight = 70000
+id = 255
+[[group.tunnel]]
+name = "wg1"
+weight = "3"
+probe = { target = "x", interval = "1ms" }
+"#;
+    assert_eq!(
+        wrong(text),
+        [
+            "line 2: hook: \"sideways\": no such choice",
+            "line 3: wieghts: unknown key",
+            "line 4: bypass-netfilter: string \"yes\", where a boolean should be",
+            "line 6: idle.upd: unknown key",
+            "line 7: idle.tcp: idle time \"soon\" is not a time",
+            "line 9: group.prefixes: prefix 10.3.0.1/16 has bits set behind its length",
+            "line 10: group.follow-routes.tables: \"-1\" is neither a name nor a number",
+            "line 10: group.follow-routes.protocol: unknown key",
+            "line 11: group.iface: \"a/b\" is not a device name: 1 to 15 characters without space and slash",
+            "line 12: group.tunnel: `name` is missing",
+            "line 13: group.tunnel.weight: 70000 is not in 0 to 65535",
+            "line 14: group.tunnel.id: 255 is not in 0 to 254",
+            "line 17: group.tunnel.weight: string \"3\", where a number from 0 to 65535 should be",
+            "line 18: group.tunnel.probe.target: invalid IP address syntax",
+            "line 18: group.tunnel.probe.interval: \"1ms\" is not between 10ms and 1m",
+        ]
+    );
+    let error = Config::parse(text).expect_err("refused");
+    let hints: Vec<_> = error
+        .problems
+        .iter()
+        .filter_map(|problem| Some((problem.line, problem.hint.as_deref()?)))
+        .collect();
+    assert_eq!(
+        hints,
+        [
+            (2, "choices: auto, ingress, egress, mark"),
+            (3, "did you mean `weights`?"),
+            (6, "did you mean `udp`?"),
+            (9, "the network is 10.3.0.0/16"),
+            (10, "did you mean `protocols`?"),
+        ]
+    );
+}
+
+#[test]
+fn wrong_syntax() {
+    assert_eq!(
+        wrong("hook = \nseed = 3 3\n"),
+        [
+            "line 1: string values must be quoted, expected literal string",
+            "line 2: string values must be quoted, expected literal string",
+        ]
+    );
+    assert_eq!(wrong("fix = true\nfix = false"), ["line 2: duplicate key"]);
+    assert_eq!(
+        wrong("[group]\nname = \"x\""),
+        ["line 1: group: a table, where an array of tables should be"]
+    );
+}
