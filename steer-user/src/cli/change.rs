@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::config::CONFIG_DEFAULT;
 use crate::plan::{self, Rate, Since, WeightSpec};
 
 /// Arguments of `weights`.
