@@ -5,6 +5,8 @@
 
 mod change;
 mod counters;
+mod drain;
+mod events;
 mod flows;
 mod plan;
 mod status;
@@ -12,8 +14,10 @@ mod table;
 
 use serde::Serialize;
 
-pub use change::{AdminReport, AdminRow, WeightRow, WeightsReport};
+pub use change::{AdminReport, AdminRow, FlowsOfTunnel, LiveFlows, WeightRow, WeightsReport};
 pub use counters::{CountersReport, FlowTableReport, PassedReport};
+pub use drain::drain_line;
+pub use events::{EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow};
 pub use flows::{ExplainReport, FlowReport, render_flows};
 pub use plan::{
     DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedRuleReport,
@@ -29,6 +33,11 @@ pub enum Colour {
     Off,
     /// What needs attention is coloured.
     On,
+}
+
+/// A report as JSON on one line, with a final newline.
+pub fn json_line(report: &impl Serialize) -> Result<String, serde_json::Error> {
+    serde_json::to_string(report).map(|text| text + "\n")
 }
 
 /// A report as JSON, with a final newline.

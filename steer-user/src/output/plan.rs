@@ -8,7 +8,7 @@ use steer_common::abi::MSS_CLAMP_MTU;
 use super::table::{self, Cell, number, percent, seconds, text};
 use super::{Colour, HookReport};
 use crate::net::MarkRule;
-use crate::plan::{Plan, shares};
+use crate::plan::{Candidate, Plan, shares};
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -102,7 +102,11 @@ pub struct IdleReport {
 impl PlanReport {
     /// Of a plan.
     pub fn new(plan: &Plan, dry_run: bool) -> Self {
-        let shares = shares(plan.tunnels.iter().map(|tunnel| (tunnel.weight, tunnel.up)));
+        let shares = shares(plan.tunnels.iter().map(|tunnel| Candidate {
+            weight: tunnel.weight,
+            tier: 0,
+            takes_new_flows: tunnel.up,
+        }));
         Self {
             group: plan.group.clone(),
             hook: plan.mode.name().into(),

@@ -7,8 +7,8 @@
 //!   fall below half of its share of bytes: live flows stay, and take a while to end;
 //! - where all are, goodput is capacity, and weights go towards it.
 //!
-//! No share changes by more than [`STEP`] of itself at a time, nor more often than every [`PERIOD`], and a tunnel
-//! of weight 0 stays at 0.
+//! No share changes by more than [`STEP`] of itself at a time (or a weight by 1), nor more often than every
+//! [`PERIOD`], and a tunnel of weight 0 stays at 0.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -228,11 +228,13 @@ fn steps(all: &[Now]) -> Vec<WeightStep> {
     all.iter()
         .zip(wanted)
         .filter_map(|(tunnel, (weight, why))| {
-            // Never rounded to a larger step than is allowed.
+            // Never rounded to a larger step than is allowed, but a small weight takes one of 1.
             let rounded = if weight < tunnel.weight {
                 weight.ceil()
+            } else if weight > tunnel.weight {
+                weight.floor().max(tunnel.weight + 1.0)
             } else {
-                weight.floor()
+                weight
             };
             #[expect(
                 clippy::cast_possible_truncation,
@@ -267,9 +269,18 @@ fn wanted(all: &[Now]) -> Option<Vec<(f64, Why)>> {
     let sum: f64 = all.iter().map(|tunnel| tunnel.weight).sum();
     let carried: f64 = all.iter().map(|tunnel| tunnel.rate).sum();
     let floor = FLOOR * sum / f64::from(u32::try_from(all.len()).ok()?);
-    let share = |tunnel: &Now| if carried > 0.0 { tunnel.rate / carried } else { 0.0 };
+    let share = |tunnel: &Now| {
+        if carried > 0.0 {
+            tunnel.rate / carried
+        } else {
+            0.0
+        }
+    };
     if all.iter().all(|tunnel| tunnel.congestion.is_some()) {
-        let goal: Vec<f64> = all.iter().map(|tunnel| floor.max(share(tunnel) * sum)).collect();
+        let goal: Vec<f64> = all
+            .iter()
+            .map(|tunnel| floor.max(share(tunnel) * sum))
+            .collect();
         let goals: f64 = goal.iter().sum();
         let goal: Vec<f64> = goal.into_iter().map(|goal| goal * sum / goals).collect();
         return by_goodput(all, &goal, &share).filter(|_| carried > 0.0);
@@ -279,7 +290,11 @@ fn wanted(all: &[Now]) -> Option<Vec<(f64, Why)>> {
         let least = floor.max(share(tunnel) * sum / 2.0);
         let most = (tunnel.weight - least).max(0.0);
         let is_congested = tunnel.congestion.is_some();
-        if is_congested { most.min(tunnel.weight * STEP) } else { 0.0 }
+        if is_congested {
+            most.min(tunnel.weight * STEP)
+        } else {
+            0.0
+        }
     };
     let lost: f64 = all.iter().map(loses).sum();
     let open = all.iter().filter(|tunnel| tunnel.congestion.is_none());
@@ -301,19 +316,23 @@ fn wanted(all: &[Now]) -> Option<Vec<(f64, Why)>> {
 }
 
 /// Towards weights that are as the goodput is, all by the same part of their way.
-fn by_goodput(
-    all: &[Now],
-    goal: &[f64],
-    share: &impl Fn(&Now) -> f64,
-) -> Option<Vec<(f64, Why)>> {
-    let ways: Vec<f64> = all.iter().zip(goal).map(|(tunnel, goal)| goal - tunnel.weight).collect();
+fn by_goodput(all: &[Now], goal: &[f64], share: &impl Fn(&Now) -> f64) -> Option<Vec<(f64, Why)>> {
+    let ways: Vec<f64> = all
+        .iter()
+        .zip(goal)
+        .map(|(tunnel, goal)| goal - tunnel.weight)
+        .collect();
     let both = || all.iter().zip(&ways);
     if both().all(|(tunnel, way)| way.abs() <= NEAR_ENOUGH * tunnel.weight) {
         return None;
     }
     let part = both()
         .map(|(tunnel, way)| {
-            let most = if *way > 0.0 { f64::from(WEIGHT_MAX) - tunnel.weight } else { f64::INFINITY };
+            let most = if *way > 0.0 {
+                f64::from(WEIGHT_MAX) - tunnel.weight
+            } else {
+                f64::INFINITY
+            };
             (tunnel.weight * STEP).min(most) / way.abs()
         })
         .fold(1.0, f64::min);

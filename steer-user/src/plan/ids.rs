@@ -108,6 +108,7 @@ mod tests {
                 name: (*name).into(),
                 id: *id,
                 weight: 1,
+                tier: 0,
                 admin: Admin::Active,
                 health: Health::Up,
                 rp_filter_before: 0,

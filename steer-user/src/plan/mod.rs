@@ -5,6 +5,7 @@ pub mod auto_weights;
 mod change;
 mod discover;
 mod error;
+mod events;
 mod flow;
 mod ids;
 mod lan;
@@ -23,8 +24,11 @@ use steer_common::abi::{
     GROUPS_MAX, GroupId, HookMode, HookOrder, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX,
 };
 
-pub use change::{Change, TunnelChange, change_admin, change_weights, shares};
+pub use change::{
+    Candidate, Change, TunnelChange, change_admin, change_weights, drain, shares, undrain,
+};
 pub use error::PlanError;
+pub use events::{changes, decode_name, encode_name, hook_changes};
 pub use flow::{FlowEndpoint, FlowNumbers, protocol, protocol_name};
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
 pub use marks::{MarkMask, Marks, own_routing};

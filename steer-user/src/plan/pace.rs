@@ -44,17 +44,14 @@ impl FromStr for Rate {
 }
 
 impl Rate {
-    /// How many may have been moved when this time has passed. The first may go at once.
-    pub fn allowed(self, elapsed: Duration) -> u64 {
-        let flows = elapsed.as_nanos() * u128::from(self.0) / 1_000_000_000;
-        u64::try_from(flows).unwrap_or(u64::MAX).saturating_add(1)
-    }
+    /// Batches in a second, where the rate is not less.
+    const BATCHES: u32 = 20;
 
-    /// Until when as many may have been moved.
-    pub fn time_of(self, flows: u64) -> Duration {
-        let nanos = u128::from(flows.saturating_sub(1)) * 1_000_000_000;
-        let nanos = nanos.div_ceil(u128::from(self.0));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    /// How many to move at once, and how long until the next ones.
+    pub fn batch(self) -> (usize, Duration) {
+        let flows = (self.0 / Self::BATCHES).max(1);
+        let period = Duration::from_secs(1) * flows / self.0;
+        (usize::try_from(flows).unwrap_or(usize::MAX), period)
     }
 }
 
@@ -115,18 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_over_time() {
-        let rate = Rate(20);
-        let ms = Duration::from_millis;
-        assert_eq!(
-            [0, 49, 50, 100, 10_000].map(|t| rate.allowed(ms(t))),
-            [1, 1, 2, 3, 201]
-        );
-        for flows in [0, 1, 2, 7, 1_000_000] {
-            let at = rate.time_of(flows);
-            assert!(rate.allowed(at) >= flows);
-            assert!(flows < 2 || rate.allowed(at - ms(1)) < flows, "{flows}");
-        }
+    fn batches() {
+        let batch = |rate| {
+            let (flows, period) = Rate(rate).batch();
+            (flows, period.as_micros())
+        };
+        assert_eq!(batch(1), (1, 1_000_000));
+        assert_eq!(batch(19), (1, 52_631));
+        assert_eq!(batch(50), (2, 40_000));
+        assert_eq!(batch(1_000), (50, 50_000));
+        assert_eq!(batch(RATE_MAX), (50_000, 50_000));
     }
 
     #[test]

@@ -39,11 +39,11 @@ impl FlowCount {
 pub struct Census(BTreeMap<(u32, u32), FlowCount>);
 
 impl Census {
-    /// Counts a live flow.
-    pub fn add(&mut self, entry: &FlowEntry) {
+    /// Counts a live flow; `may_move` is whether those of its tunnel are to be moved at all.
+    pub fn add(&mut self, entry: &FlowEntry, may_move: bool) {
         let count = self.0.entry((entry.group, entry.tunnel)).or_default();
         count.total += 1;
-        count.movable += u64::from(is_movable(entry));
+        count.movable += u64::from(may_move && is_movable(entry));
     }
 
     /// Those of a group on a tunnel.
@@ -181,12 +181,12 @@ pub struct Chooser {
 struct Leaving {
     limit: usize,
     /// The one that was seen last is on top.
-    flows: BinaryHeap<Candidate>,
+    flows: BinaryHeap<Leaver>,
 }
 
 /// A flow by how long it has been idle; of flows seen at the same time the order is that of their keys.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Candidate {
+struct Leaver {
     last_seen_ns: u64,
     key: [u8; size_of::<FlowKey>()],
 }
@@ -217,29 +217,29 @@ impl Chooser {
         if !is_movable(entry) {
             return;
         }
-        let candidate = Candidate {
+        let leaver = Leaver {
             last_seen_ns: entry.last_seen_ns,
             key: bytemuck::cast(*key),
         };
         if flows.len() < *limit {
-            flows.push(candidate);
+            flows.push(leaver);
         } else if let Some(mut latest) = flows.peek_mut()
-            && candidate < *latest
+            && leaver < *latest
         {
-            *latest = candidate;
+            *latest = leaver;
         }
     }
 
     /// The moves, the longest idle flow first. Each goes to the tunnel that lacks most by then, so that
     /// stopping half-way leaves the shares nearer than before.
     pub fn moves(self) -> Vec<FlowMove> {
-        let mut leaving: Vec<(Candidate, u32, TunnelId)> = self
+        let mut leaving: Vec<(Leaver, u32, TunnelId)> = self
             .leaving
             .into_iter()
             .flat_map(|((group, tunnel), leaving)| {
                 let from = TunnelId::try_from(tunnel).unwrap_or(TunnelId::MAX);
                 let flows = leaving.flows.into_iter();
-                flows.map(move |candidate| (candidate, group, from))
+                flows.map(move |leaver| (leaver, group, from))
             })
             .collect();
         leaving.sort_unstable();
@@ -250,14 +250,14 @@ impl Chooser {
         }
         leaving
             .into_iter()
-            .filter_map(|(candidate, group, from)| {
+            .filter_map(|(leaver, group, from)| {
                 let lacking = lacking.get_mut(&group)?;
                 let (deficit, Reverse(to)) = lacking.pop()?;
                 if deficit > 1 {
                     lacking.push((deficit - 1, Reverse(to)));
                 }
                 Some(FlowMove {
-                    key: bytemuck::checked::try_cast(candidate.key).ok()?,
+                    key: bytemuck::checked::try_cast(leaver.key).ok()?,
                     from,
                     to,
                 })

@@ -90,6 +90,7 @@ fn existing_tunnel(name: &str, id: u8, weight: u32) -> ExistingTunnel {
         name: name.into(),
         id,
         weight,
+        tier: 0,
         admin: Admin::Active,
         health: Health::Up,
         rp_filter_before: 0,

@@ -119,6 +119,8 @@ pub struct ExistingTunnel {
     pub id: TunnelId,
     /// Its weight.
     pub weight: u32,
+    /// [`TunnelInfo::tier`](steer_common::abi::TunnelInfo::tier).
+    pub tier: u32,
     /// What the operator wants of it.
     pub admin: Admin,
     /// What is known of it.

@@ -390,6 +390,7 @@ fn one_mode_for_all_groups() {
             name: "wg9".into(),
             id: 9,
             weight: 1,
+            tier: 0,
             admin: Admin::Active,
             health: Health::Up,
             rp_filter_before: 0,

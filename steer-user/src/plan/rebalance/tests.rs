@@ -69,7 +69,7 @@ fn sharer(id: TunnelId, weight: u64) -> Sharer {
 fn plan(sharers: &[Sharer], flows: &[Flow]) -> (Vec<Target>, Vec<FlowMove>) {
     let mut census = Census::default();
     for flow in flows {
-        census.add(&entry(*flow));
+        census.add(&entry(*flow), true);
     }
     let targets = targets(GROUP, sharers, &census);
     let mut chooser = Chooser::new(targets.clone());
@@ -144,6 +144,20 @@ fn who_drains_keeps_its_flows() {
     assert_eq!(wanted(&three, &flows), [5, 2, 2]);
     three[0].keeps = false;
     assert_eq!(wanted(&three, &flows), [0, 5, 4]);
+}
+
+#[test]
+fn the_end_of_a_drain_moves_nothing_else() {
+    // wg0 drained; wg1 has more than its share already, and keeps it.
+    let flows = some(0, 0..6).chain(some(1, 6..14)).chain(some(2, 14..15));
+    let mut census = Census::default();
+    for flow in flows {
+        census.add(&entry(flow), flow.tunnel == 0);
+    }
+    let three = [sharer(0, 0), sharer(1, 1), sharer(2, 1)];
+    let targets = targets(GROUP, &three, &census);
+    let wanted: Vec<_> = targets.iter().map(|target| target.wanted).collect();
+    assert_eq!(wanted, [0, 8, 7]);
 }
 
 #[test]
