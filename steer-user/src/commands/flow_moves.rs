@@ -22,6 +22,7 @@ use crate::{
 
 /// The live flows of a home group and its derived groups, and who is to share them.
 pub(super) struct Table {
+    home: GroupId,
     sharers: Vec<(GroupId, Vec<Sharer>)>,
     census: Census,
 }
@@ -72,19 +73,22 @@ impl Table {
             let may_move = drained.is_none_or(|drained| entry.tunnel == u32::from(drained));
             census.add(entry, may_move);
         })?;
-        Ok(Self { sharers, census })
+        Ok(Self {
+            home,
+            sharers,
+            census,
+        })
     }
 
     /// How many flows a tunnel has.
     pub(super) fn flows(&self, tunnel: TunnelId) -> u64 {
-        let of_group = |(group, _): &(GroupId, _)| self.census.of((*group).into(), tunnel).total;
-        self.sharers.iter().map(of_group).sum()
+        self.census.of_home(self.home, tunnel)
     }
 
     /// What each tunnel is to have, in each group.
     pub(super) fn targets(&self) -> Vec<Target> {
         let of_group = |(group, sharers): &(GroupId, Vec<Sharer>)| {
-            rebalance::targets((*group).into(), sharers, &self.census)
+            rebalance::targets(*group, sharers, &self.census)
         };
         self.sharers.iter().flat_map(of_group).collect()
     }

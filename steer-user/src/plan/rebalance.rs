@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
-use steer_common::abi::{FlowEntry, FlowKey, Origin, Placer, TunnelId};
+use steer_common::abi::{FlowEntry, FlowKey, GroupId, Origin, Placer, TunnelId};
 
 /// A tunnel of a group, as it is to share the group's flows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,20 +36,31 @@ impl FlowCount {
 
 /// Live flows by group and tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Census(BTreeMap<(u32, u32), FlowCount>);
+pub struct Census {
+    by_group: BTreeMap<(u16, u32), FlowCount>,
+    by_home: BTreeMap<(u16, u32), u64>,
+}
 
 impl Census {
     /// Counts a live flow; `may_move` is whether those of its tunnel are to be moved at all.
     pub fn add(&mut self, entry: &FlowEntry, may_move: bool) {
-        let count = self.0.entry((entry.group, entry.tunnel)).or_default();
+        let place = (entry.group, entry.tunnel);
+        let count = self.by_group.entry(place).or_default();
         count.total += 1;
         count.movable += u64::from(may_move && is_movable(entry));
+        *self.by_home.entry((entry.home, entry.tunnel)).or_default() += 1;
     }
 
     /// Those of a group on a tunnel.
-    pub fn of(&self, group: u32, tunnel: TunnelId) -> FlowCount {
-        let key = (group, tunnel.into());
-        self.0.get(&key).copied().unwrap_or_default()
+    pub fn of(&self, group: GroupId, tunnel: TunnelId) -> FlowCount {
+        let place = (group.into(), tunnel.into());
+        self.by_group.get(&place).copied().unwrap_or_default()
+    }
+
+    /// Those of a home group and all groups derived from it, on a tunnel.
+    pub fn of_home(&self, home: GroupId, tunnel: TunnelId) -> u64 {
+        let place = (home.into(), tunnel.into());
+        self.by_home.get(&place).copied().unwrap_or_default()
     }
 }
 
@@ -62,7 +73,7 @@ pub fn is_movable(entry: &FlowEntry) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The group.
-    pub group: u32,
+    pub group: GroupId,
     /// The tunnel.
     pub tunnel: TunnelId,
     /// Flows that it has.
@@ -85,7 +96,7 @@ impl Target {
 
 /// What each tunnel of a group is to have of its flows. All stay where they are when no tunnel takes new
 /// ones.
-pub fn targets(group: u32, sharers: &[Sharer], census: &Census) -> Vec<Target> {
+pub fn targets(group: GroupId, sharers: &[Sharer], census: &Census) -> Vec<Target> {
     let mut targets: Vec<Target> = sharers
         .iter()
         .map(|sharer| {
@@ -174,7 +185,7 @@ pub struct FlowMove {
 pub struct Chooser {
     targets: Vec<Target>,
     /// Of each target with a surplus, as many of its flows, the longest idle ones.
-    leaving: BTreeMap<(u32, u32), Leaving>,
+    leaving: BTreeMap<(u16, u32), Leaving>,
 }
 
 #[derive(Debug)]
@@ -202,7 +213,7 @@ impl Chooser {
                     limit: usize::try_from(target.surplus()).unwrap_or(usize::MAX),
                     flows: BinaryHeap::new(),
                 };
-                ((target.group, target.tunnel.into()), leaving)
+                ((target.group.into(), target.tunnel.into()), leaving)
             })
             .collect();
         Self { targets, leaving }
@@ -210,8 +221,8 @@ impl Chooser {
 
     /// Looks at a live flow.
     pub fn visit(&mut self, key: &FlowKey, entry: &FlowEntry) {
-        let Some(Leaving { limit, flows }) = self.leaving.get_mut(&(entry.group, entry.tunnel))
-        else {
+        let place = (entry.group, entry.tunnel);
+        let Some(Leaving { limit, flows }) = self.leaving.get_mut(&place) else {
             return;
         };
         if !is_movable(entry) {
@@ -233,7 +244,7 @@ impl Chooser {
     /// The moves, the longest idle flow first. Each goes to the tunnel that lacks most by then, so that
     /// stopping half-way leaves the shares nearer than before.
     pub fn moves(self) -> Vec<FlowMove> {
-        let mut leaving: Vec<(Leaver, u32, TunnelId)> = self
+        let mut leaving: Vec<(Leaver, u16, TunnelId)> = self
             .leaving
             .into_iter()
             .flat_map(|((group, tunnel), leaving)| {
@@ -243,9 +254,9 @@ impl Chooser {
             })
             .collect();
         leaving.sort_unstable();
-        let mut lacking: BTreeMap<u32, BinaryHeap<(u64, Reverse<TunnelId>)>> = BTreeMap::new();
+        let mut lacking: BTreeMap<u16, BinaryHeap<(u64, Reverse<TunnelId>)>> = BTreeMap::new();
         for target in self.targets.iter().filter(|target| target.deficit() > 0) {
-            let of_group = lacking.entry(target.group).or_default();
+            let of_group = lacking.entry(target.group.into()).or_default();
             of_group.push((target.deficit(), Reverse(target.tunnel)));
         }
         leaving

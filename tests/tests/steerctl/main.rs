@@ -10,6 +10,7 @@ mod hooks;
 mod json;
 mod life;
 mod pins;
+mod rebalance;
 mod refusals;
 mod routing;
 mod usage;

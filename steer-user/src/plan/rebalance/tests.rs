@@ -27,7 +27,7 @@ fn near(number: u16, tunnel: TunnelId, last_seen_ns: u64) -> Flow {
     }
 }
 
-const GROUP: u32 = 3;
+const GROUP: GroupId = 3;
 
 fn key(number: u16) -> FlowKey {
     FlowKey {
@@ -49,7 +49,8 @@ fn entry(flow: Flow) -> FlowEntry {
         rx_bytes: 0,
         epoch: 0,
         tunnel: flow.tunnel.into(),
-        group: GROUP,
+        group: GROUP.into(),
+        home: 2,
         origin: flow.origin,
         local: Endpoint::Low,
         placer: flow.placer,
@@ -165,6 +166,20 @@ fn without_a_tunnel_for_new_flows_all_stay() {
     let flows: Vec<_> = some(0, 0..5).collect();
     assert_eq!(wanted(&[sharer(0, 0), sharer(1, 0)], &flows), [5, 0]);
     assert_eq!(wanted(&[], &flows), [0; 0]);
+}
+
+#[test]
+fn a_home_group_has_the_flows_of_what_is_derived_from_it() {
+    let mut census = Census::default();
+    for group in [GROUP.into(), 77] {
+        let flow = FlowEntry {
+            group,
+            ..entry(near(1, 4, 0))
+        };
+        census.add(&flow, true);
+    }
+    assert_eq!((census.of_home(2, 4), census.of(GROUP, 4).total), (2, 1));
+    assert_eq!((census.of_home(GROUP, 4), census.of(2, 4).total), (0, 0));
 }
 
 #[test]
