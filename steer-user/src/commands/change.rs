@@ -4,7 +4,7 @@ use steer_common::abi::{Admin, Cause, Tunnel, TunnelInfo};
 
 use super::{
     Context, Failure, colour, journal, print_either, rebalance, requirements, show::live_flows,
-    state,
+    state, stop::Interrupt,
 };
 use crate::{
     cli::{TunnelArgs, WeightsArgs},
@@ -17,6 +17,8 @@ use crate::{
 /// `steerctl weights`.
 pub(super) async fn weights(context: &Context, args: &WeightsArgs) -> Result<(), Failure> {
     requirements::check()??;
+    // From now on, so that an early signal finds the weights changed, or not.
+    let mut interrupt = args.rebalance.then(Interrupt::listen).transpose()?;
     let lock = context.pins.lock()?;
     let mut maps = Maps::open(&context.pins)?;
     let existing = state::existing(&maps)?;
@@ -40,10 +42,10 @@ pub(super) async fn weights(context: &Context, args: &WeightsArgs) -> Result<(),
     }
     // From here on the table is only read, or changed batch by batch.
     drop(lock);
-    let (flows, end) = match &mut mover {
-        Some(mover) => {
+    let (flows, end) = match mover.as_mut().zip(interrupt.as_mut()) {
+        Some((mover, interrupt)) => {
             let rate = args.rate.unwrap_or_default();
-            rebalance::rebalance(context, &mut maps, mover, &change, rate).await?
+            rebalance::rebalance(context, &mut maps, mover, &change, rate, interrupt).await?
         }
         None if args.dry_run => (rebalance::rehearse(&maps, &change, args.rebalance)?, None),
         None => (LiveFlows::default(), None),

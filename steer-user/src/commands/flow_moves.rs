@@ -1,5 +1,7 @@
 //! Moving live flows: planned on the live table, done in batches at a rate, stopped between any two.
 
+use std::time::Duration;
+
 use indicatif::{ProgressBar, ProgressStyle};
 use steer_common::abi::{
     Admin, Cause, Event, EventKind, FlowEntry, FlowKey, GroupId, MoveRecord, NO_TUNNEL, TunnelId,
@@ -13,12 +15,20 @@ use super::{
     stop::{Interrupt, StopError},
 };
 use crate::{
-    datapath::{DatapathError, maps::Maps, mover::Mover, pins::PinDir},
+    datapath::{
+        DatapathError,
+        maps::Maps,
+        mover::Mover,
+        pins::{PinDir, WriteLock},
+    },
     plan::{
         Rate,
         rebalance::{self, Census, Chooser, FlowMove, Sharer, Target},
     },
 };
+
+/// How long to wait for another steerctl before looking again.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
 
 /// The live flows of a home group and its derived groups, and who is to share them.
 pub(super) struct Table {
@@ -193,7 +203,10 @@ impl<'a> Run<'a> {
                 break;
             }
             next = next.max(Instant::now()) + period;
-            let _lock = self.pins.lock()?;
+            let Some(_lock) = self.lock(interrupt).await? else {
+                outcome.end = Some(StopError::Interrupted { moved, left });
+                break;
+            };
             if !maps.is_pinned(self.pins) {
                 let dir = self.pins.path().to_owned();
                 outcome.end = Some(StopError::Detached { dir });
@@ -213,6 +226,18 @@ impl<'a> Run<'a> {
         }
         bar.finish_and_clear();
         Ok(outcome)
+    }
+
+    /// The write lock, for one batch; `None` if a signal comes first.
+    async fn lock(&self, interrupt: &mut Interrupt) -> Result<Option<WriteLock>, Failure> {
+        loop {
+            if let Some(lock) = self.pins.try_lock()? {
+                return Ok(Some(lock));
+            }
+            if interrupt.comes_before(Instant::now() + LOCK_RETRY).await {
+                return Ok(None);
+            }
+        }
     }
 }
 

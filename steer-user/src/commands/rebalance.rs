@@ -64,13 +64,13 @@ pub(super) async fn rebalance(
     mover: &mut Mover,
     change: &Change,
     rate: Rate,
+    interrupt: &mut Interrupt,
 ) -> Result<(LiveFlows, Option<StopError>), Failure> {
-    let mut interrupt = Interrupt::listen()?;
     let home = (change.group_id, change.group.as_str());
     let mut run = Run::new(&context.pins, maps, mover, home, rate)?;
     let before = Table::read(maps, change.group_id, &state::tunnels(maps)?)?;
     let moves = before.moves(maps)?;
-    let outcome = run.carry_out(maps, &moves, &mut interrupt).await?;
+    let outcome = run.carry_out(maps, &moves, interrupt).await?;
     if outcome.moved > 0 {
         let of = (change.group_id, None);
         flow_moves::record(&context.pins, maps, EventKind::Rebalanced, of, &outcome)?;

@@ -5,6 +5,8 @@ mod fixture;
 
 mod changes;
 mod devices;
+mod drain;
+mod events;
 mod firewall;
 mod hooks;
 mod json;

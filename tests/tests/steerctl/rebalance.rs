@@ -142,9 +142,10 @@ test!(flows_are_moved_at_the_rate, |name| {
 fn amid(gateway: &Gateway, work: impl FnOnce(nix::unistd::Pid) -> Result<()>) -> Result<Outcome> {
     let mut command = gateway.command();
     command.args(["weights", "--rebalance", "--rate", "200/s", "--json"]);
+    let before = moves(gateway)?[2];
     Outcome::during(&mut command, |pid| {
         wait::until("100 moves", Duration::from_secs(10), || {
-            Ok((moves(gateway)?[2] >= 100).then_some(()))
+            Ok((moves(gateway)?[2] >= before + 100).then_some(()))
         })?;
         work(pid)
     })
