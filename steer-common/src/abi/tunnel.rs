@@ -87,7 +87,7 @@ pub struct TunnelInfo {
     pub tier: u32,
 }
 
-/// Why a tunnel has the health that it has. Append only.
+/// Why a tunnel has the health that it has, or the weight, by measurement. Append only.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
 pub enum HealthReason {
@@ -113,6 +113,12 @@ pub enum HealthReason {
     Flapping = 9,
     /// Probes are under way, and none was answered yet.
     NoAnswerYet = 10,
+    /// Of a weight: others are congested, and this one is not.
+    RoomLeft = 11,
+    /// Of a weight: all are congested, and this is its part of the bytes.
+    Goodput = 12,
+    /// Of a weight: larger numbers for the same shares.
+    Rescaled = 13,
 }
 
 impl HealthReason {
@@ -130,6 +136,9 @@ impl HealthReason {
             Self::Slow => "slow",
             Self::Flapping => "flapping",
             Self::NoAnswerYet => "no_answer_yet",
+            Self::RoomLeft => "room_left",
+            Self::Goodput => "goodput",
+            Self::Rescaled => "rescaled",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line of `steerctl`.
 
+mod change;
 mod error;
 mod generate;
 mod steer;
@@ -8,13 +9,14 @@ mod values;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use change::{DrainArgs, EventsArgs, TunnelArgs, WeightsArgs};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use error::{Refusal, UsageError};
 pub use generate::{completions, manual};
 pub use steer::{CheckArgs, RunArgs, SteerArgs};
 pub use values::{MAX_FLOWS_MAX, Placement};
 
-use crate::plan::{self, FlowEndpoint, FlowNumbers, WeightSpec};
+use crate::plan::{self, FlowEndpoint, FlowNumbers};
 
 /// Where the maps and links are pinned without `--pin-dir`.
 pub const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/steer";
@@ -75,14 +77,20 @@ pub enum Command {
     Detach(DetachArgs),
     /// Show groups, tunnels, hooks and counters.
     Status,
-    /// Show or change the weights of tunnels; live flows stay where they are.
+    /// Show or change the weights of tunnels; live flows stay where they are, or move with --rebalance.
     Weights(WeightsArgs),
+    /// Give a tunnel no new flows; live flows stay until they end.
+    Drain(DrainArgs),
+    /// Give a tunnel in drain new flows again; live flows stay where they are.
+    Undrain(TunnelArgs),
     /// Take a tunnel out of use: its flows leave at their next packet.
     Disable(TunnelArgs),
     /// Give a tunnel new flows again; live flows stay where they are.
     Enable(TunnelArgs),
     /// List live flows.
     Flows(FlowsArgs),
+    /// Show what happened: moves of flows, changes by operator, daemon, health and routes, with their reasons.
+    Events(EventsArgs),
     /// Tell which tunnel a flow uses or would use, and why; creates nothing.
     Explain(ExplainArgs),
     /// Print a completion script for a shell.
@@ -98,31 +106,6 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct DetachArgs {
     /// Say what would be removed, but remove nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// Arguments of `weights`.
-#[derive(Clone, Debug, Args)]
-pub struct WeightsArgs {
-    /// New weight of a tunnel, 0 to 65535; none to show them all.
-    #[arg(value_name = "NAME=WEIGHT")]
-    pub weights: Vec<WeightSpec>,
-    /// Group of the tunnels; needed only to show one of several.
-    #[arg(long, value_name = "NAME", value_parser = plan::group_name)]
-    pub group: Option<String>,
-    /// Show the change, but do not make it.
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// Arguments of `disable` and `enable`.
-#[derive(Clone, Debug, Args)]
-pub struct TunnelArgs {
-    /// Tunnel.
-    #[arg(value_parser = plan::device_name)]
-    pub name: String,
-    /// Show the change, but do not make it.
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -2,11 +2,12 @@
 
 use std::{fs::File, io::Read as _};
 
-use steer_common::abi::{AttachKind, Hook, HookKey, Settings};
+use steer_common::abi::{AttachKind, Cause, Hook, HookKey, Settings};
 
 use super::{
     Failure, apply, detach,
     hooks::{self, Attacher},
+    journal,
     outlook::{Outlook, Pinned},
     routing,
     snapshot::Snapshot,
@@ -32,6 +33,7 @@ pub(super) async fn carry_out(
     maps: &mut Maps,
     programs: &mut Programs,
     mode: AttachMode,
+    cause: Cause,
 ) -> Result<AttachKind, Failure> {
     let seed = match outlook.plan.seed {
         Some(seed) => seed,
@@ -70,6 +72,8 @@ pub(super) async fn carry_out(
     };
     hooks::detach_others(pins, maps, plan).await?;
     routing::settle(netlink, maps, devices).await?;
+    journal::record(maps, &outlook.existing, cause)?;
+    journal::record_hooks(maps, &before.hooks, cause)?;
     Ok(way)
 }
 

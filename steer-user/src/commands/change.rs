@@ -1,60 +1,130 @@
-//! `steerctl weights`, `disable` and `enable`: small changes of what is pinned.
+//! `steerctl weights`, `disable`, `enable` and `undrain`: small changes of what is pinned.
 
-use steer_common::abi::{Admin, Tunnel, TunnelInfo};
+use steer_common::abi::{Admin, Cause, Tunnel, TunnelInfo};
 
-use super::{Context, Failure, colour, print_either, requirements, show::live_flows, state};
+use super::{
+    Context, Failure, colour, journal, print_either, rebalance, requirements, show::live_flows,
+    state, stop::Interrupt,
+};
 use crate::{
     cli::{TunnelArgs, WeightsArgs},
-    datapath::maps::Maps,
-    output::{AdminReport, WeightsReport},
-    plan::{self, Change},
+    config::NewWeights,
+    datapath::{DatapathError, maps::Maps, mover::Mover},
+    output::{AdminReport, LiveFlows, WeightsReport},
+    plan::{self, Change, Existing, PlanError},
 };
 
 /// `steerctl weights`.
-pub(super) fn weights(context: &Context, args: &WeightsArgs) -> Result<(), Failure> {
+pub(super) async fn weights(context: &Context, args: &WeightsArgs) -> Result<(), Failure> {
     requirements::check()??;
-    let _lock = context.pins.lock()?;
+    // From now on, so that an early signal finds the weights changed, or not.
+    let mut interrupt = args.rebalance.then(Interrupt::listen).transpose()?;
+    let lock = context.pins.lock()?;
     let mut maps = Maps::open(&context.pins)?;
     let existing = state::existing(&maps)?;
     let change = plan::change_weights(&existing, args.group.as_deref(), &args.weights)?;
-    if !args.dry_run && change.is_change() {
-        write(&mut maps, &change)?;
+    // Whatever can be refused is refused before anything is changed.
+    let saved = args.save.then(|| prepare(args, &change)).transpose()?;
+    let mut mover = (args.rebalance && !args.dry_run)
+        .then(|| Mover::load(&context.pins))
+        .transpose()?;
+    if !args.dry_run {
+        if change.is_change() {
+            write(&mut maps, &change)?;
+        }
+        if let Some(saved) = saved
+            && let Err(error) = saved.commit()
+        {
+            write(&mut maps, &change.undone())?;
+            return Err(error.into());
+        }
+        journal::record(&mut maps, &existing, Cause::Operator)?;
     }
-    let report = WeightsReport::new(&change, args.dry_run);
-    print_either(context, &report, || report.render(colour()))
+    // From here on the table is only read, or changed batch by batch.
+    drop(lock);
+    let (flows, end) = match mover.as_mut().zip(interrupt.as_mut()) {
+        Some((mover, interrupt)) => {
+            let rate = args.rate.unwrap_or_default();
+            rebalance::rebalance(context, &mut maps, mover, &change, rate, interrupt).await?
+        }
+        None if args.dry_run => (rebalance::rehearse(&maps, &change, args.rebalance)?, None),
+        None => (LiveFlows::default(), None),
+    };
+    let mut report = WeightsReport::new(&change, &flows, args.dry_run);
+    report.saved = args.save.then(|| args.config.display().to_string());
+    print_either(context, &report, || report.render(colour()))?;
+    end.map_or(Ok(()), |end| Err(end.into()))
+}
+
+/// The file with the weights that the group is to have, beside the old one.
+fn prepare(args: &WeightsArgs, change: &Change) -> Result<NewWeights, Failure> {
+    let weights: Vec<_> = change
+        .tunnels
+        .iter()
+        .map(|tunnel| (tunnel.name.as_str(), tunnel.weight))
+        .collect();
+    Ok(NewWeights::prepare(&args.config, &change.group, &weights)?)
 }
 
 /// `steerctl disable`.
 pub(super) fn disable(context: &Context, args: &TunnelArgs) -> Result<(), Failure> {
-    set_admin(context, args, Admin::Disabled)
+    let name = &args.name;
+    let mut leaving = None;
+    let plan = |maps: &Maps, existing: &Existing| {
+        let (_, tunnel) = existing.tunnel(name)?;
+        leaving = Some(live_flows(maps, tunnel.id.into())?);
+        Ok(plan::change_admin(existing, name, Admin::Disabled)?)
+    };
+    let (_, change) = set_admin(context, args.dry_run, plan)?;
+    let mut report = AdminReport::new(&change, args.dry_run);
+    report.live_flows_moved = leaving;
+    print_either(context, &report, || report.render(colour()))
 }
 
 /// `steerctl enable`.
 pub(super) fn enable(context: &Context, args: &TunnelArgs) -> Result<(), Failure> {
-    set_admin(context, args, Admin::Active)
+    activate(context, args, |existing| {
+        plan::change_admin(existing, &args.name, Admin::Active)
+    })
 }
 
-fn set_admin(context: &Context, args: &TunnelArgs, admin: Admin) -> Result<(), Failure> {
+/// `steerctl undrain`.
+pub(super) fn undrain(context: &Context, args: &TunnelArgs) -> Result<(), Failure> {
+    activate(context, args, |existing| {
+        plan::undrain(existing, &args.name)
+    })
+}
+
+fn activate(
+    context: &Context,
+    args: &TunnelArgs,
+    plan: impl FnOnce(&Existing) -> Result<Change, PlanError>,
+) -> Result<(), Failure> {
+    let (_, change) = set_admin(context, args.dry_run, |_, existing| Ok(plan(existing)?))?;
+    let report = AdminReport::new(&change, args.dry_run);
+    print_either(context, &report, || report.render(colour()))
+}
+
+/// Changes admin states as planned.
+pub(super) fn set_admin(
+    context: &Context,
+    dry_run: bool,
+    plan: impl FnOnce(&Maps, &Existing) -> Result<Change, Failure>,
+) -> Result<(Maps, Change), Failure> {
     requirements::check()??;
     let _lock = context.pins.lock()?;
     let mut maps = Maps::open(&context.pins)?;
     let existing = state::existing(&maps)?;
-    let change = plan::change_admin(&existing, &args.name, admin)?;
-    let moved = if admin == Admin::Disabled {
-        let (_, tunnel) = existing.tunnel(&args.name)?;
-        Some(live_flows(&maps, tunnel.id.into())?)
-    } else {
-        None
-    };
-    if !args.dry_run && change.is_change() {
+    let change = plan(&maps, &existing)?;
+    if !dry_run && change.is_change() {
         write(&mut maps, &change)?;
+        journal::record(&mut maps, &existing, Cause::Operator)?;
     }
-    let report = AdminReport::new(&change, moved, args.dry_run);
-    print_either(context, &report, || report.render(colour()))
+    Ok((maps, change))
 }
 
-/// Writes weights and admin states, then swaps the table.
-fn write(maps: &mut Maps, change: &Change) -> Result<(), Failure> {
+/// Writes weights and admin states, then swaps the tables.
+pub(super) fn write(maps: &mut Maps, change: &Change) -> Result<(), DatapathError> {
     for tunnel in &change.tunnels {
         if tunnel.weight != tunnel.weight_old {
             let info = maps.tunnel_info(tunnel.id)?;
@@ -77,5 +147,8 @@ fn write(maps: &mut Maps, change: &Change) -> Result<(), Failure> {
             )?;
         }
     }
-    Ok(state::rebuild(maps, change.group_id)?)
+    for (id, _) in state::groups_of(maps, change.group_id)? {
+        state::rebuild(maps, id)?;
+    }
+    Ok(())
 }

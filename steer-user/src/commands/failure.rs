@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use crate::{config::FileError, datapath::DatapathError, net::NetError, plan::PlanError};
 
-use super::requirements::RequirementError;
+use super::{requirements::RequirementError, stop::StopError};
 
 /// Why a verb was not done.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ macro_rules! from_hinting {
     )+};
 }
 
-from_hinting!(DatapathError, FileError, NetError, PlanError);
+from_hinting!(DatapathError, FileError, NetError, PlanError, StopError);
 
 impl From<RequirementError> for Failure {
     fn from(error: RequirementError) -> Self {

@@ -7,13 +7,18 @@ mod check;
 mod daemon;
 mod detach;
 mod difference;
+mod drain;
+mod events;
 mod explain;
 mod failure;
+mod flow_moves;
 mod follow;
 mod hooks;
+mod journal;
 mod machine;
 mod manager;
 mod outlook;
+mod rebalance;
 mod reload;
 mod requirements;
 mod routing;
@@ -21,6 +26,7 @@ mod show;
 mod snapshot;
 mod start;
 mod state;
+mod stop;
 mod surroundings;
 mod sysctls;
 mod wanted;
@@ -64,10 +70,13 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Check(args) => check::check(&context, &args).await,
             Command::Detach(args) => detach::detach(&context, args.dry_run).await,
             Command::Status => show::status(&context).await,
-            Command::Weights(args) => change::weights(&context, &args),
+            Command::Weights(args) => change::weights(&context, &args).await,
+            Command::Drain(args) => drain::drain(&context, &args).await,
+            Command::Undrain(args) => change::undrain(&context, &args),
             Command::Disable(args) => change::disable(&context, &args),
             Command::Enable(args) => change::enable(&context, &args),
             Command::Flows(args) => show::flows(&context, &args),
+            Command::Events(args) => events::events(&context, &args).await,
             Command::Explain(args) => explain::explain(&context, &args).await,
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),
@@ -77,10 +86,16 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
 
 /// Writes to stdout. A reader that went away is no failure.
 fn print(bytes: &[u8]) -> Result<(), Failure> {
+    print_to_reader(bytes).map(drop)
+}
+
+/// Writes to stdout; whether anybody still reads there.
+fn print_to_reader(bytes: &[u8]) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

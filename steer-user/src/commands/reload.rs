@@ -84,6 +84,7 @@ impl Daemon {
                 &mut self.maps,
                 others.as_mut().unwrap_or(&mut self.programs),
                 self.args.attach,
+                Cause::Config,
             )
             .await?;
             if let Some(others) = others {

@@ -75,11 +75,11 @@ async fn status_report(
             .iter()
             .filter(|tunnel| tunnel.info.group == u32::from(id))
             .collect();
-        let shares = plan::shares(
-            of_group
-                .iter()
-                .map(|t| (t.info.weight, t.state.takes_new_flows())),
-        );
+        let shares = plan::shares(of_group.iter().map(|tunnel| plan::Candidate {
+            weight: tunnel.info.weight,
+            tier: tunnel.info.tier,
+            takes_new_flows: tunnel.state.takes_new_flows(),
+        }));
         let mut reports = Vec::new();
         for (tunnel, share) in of_group.iter().zip(shares) {
             let flows = flows_of.get(&tunnel.id.into()).copied().unwrap_or(0);

@@ -92,7 +92,17 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
     let prepared = pins.prepare()?;
     let mut programs = Programs::load(pins, outlook.plan.max_flows, outlook.plan.mode)?;
     let mut maps = Maps::open(pins)?;
-    let way = carry_out(pins, &netlink, &mut outlook, &mut maps, &mut programs, mode).await?;
+    let cause = wanted.cause();
+    let way = carry_out(
+        pins,
+        &netlink,
+        &mut outlook,
+        &mut maps,
+        &mut programs,
+        mode,
+        cause,
+    )
+    .await?;
     prepared.keep();
     let plan = outlook.plan;
     for note in &plan.notes {

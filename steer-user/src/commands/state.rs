@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use steer_common::{
     abi::{
-        Admin, GROUPS_MAX, Group, GroupId, Health, Hook, HookKey, HookKind, NAME_BYTES, Placement,
-        Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
+        Admin, GROUPS_MAX, Group, GroupId, Health, Hook, HookKey, HookKind, Placement, Settings,
+        TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
     },
     buckets::Member,
 };
 
 use super::hooks;
+pub(super) use crate::plan::{decode_name, encode_name};
 use crate::{
     datapath::{DatapathError, maps::Maps},
     plan::{Existing, ExistingGroup, ExistingTunnel, Idle},
@@ -57,6 +58,16 @@ pub(super) fn groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError
         }
     }
     Ok(found)
+}
+
+/// A home group and the groups that are derived from it.
+pub(super) fn groups_of(
+    maps: &Maps,
+    home: GroupId,
+) -> Result<Vec<(GroupId, Group)>, DatapathError> {
+    let mut groups = groups(maps)?;
+    groups.retain(|(_, group)| group.parent == u32::from(home));
+    Ok(groups)
 }
 
 /// Names of the LAN devices that have a hook, and their groups.
@@ -185,24 +196,6 @@ pub(super) fn tunnel_state(ifindex: u32, up: bool, admin: Admin) -> Tunnel {
         health,
         reserved: 0,
     }
-}
-
-/// A name as the maps keep it; names are checked for length when they are given.
-pub(super) fn encode_name(name: &str) -> [u8; NAME_BYTES] {
-    let mut bytes = [0; NAME_BYTES];
-    for (to, from) in bytes.iter_mut().zip(name.bytes().take(NAME_BYTES - 1)) {
-        *to = from;
-    }
-    bytes
-}
-
-/// A name that the maps keep.
-pub(super) fn decode_name(bytes: &[u8; NAME_BYTES]) -> String {
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(NAME_BYTES);
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// The key of a hook.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use steer_common::abi::Cause;
+
 use super::Failure;
 use crate::{
     cli::SteerArgs,
@@ -44,6 +46,14 @@ impl Wanted {
             },
             request,
         })
+    }
+
+    /// Who wants it.
+    pub(super) fn cause(&self) -> Cause {
+        match self.file {
+            Some(_) => Cause::Config,
+            None => Cause::Operator,
+        }
     }
 
     /// By a file, and these arguments over it.

@@ -96,6 +96,13 @@ impl Maps {
         })
     }
 
+    /// Whether these are, still, the maps that are pinned there.
+    pub fn is_pinned(&self, pins: &PinDir) -> bool {
+        let id = |info: std::result::Result<MapInfo, _>| info.map(|info| info.id()).ok();
+        let own = id(self.flows.data().info());
+        own.is_some() && own == id(MapInfo::from_pin(pins.map(maps::FLOWS)))
+    }
+
     /// Entries that the flow table can hold.
     pub fn flow_capacity(&self) -> u32 {
         self.flow_capacity

@@ -148,6 +148,31 @@ impl PinDir {
     ///
     /// The lock is on the directory above, which outlives this one.
     pub fn lock(&self) -> Result<WriteLock, DatapathError> {
+        let (file, failed) = self.lock_file()?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(WriteLock(lock)),
+            Err((file, Errno::EWOULDBLOCK)) => {
+                log::info!("waiting for another steerctl to finish");
+                Flock::lock(file, FlockArg::LockExclusive)
+                    .map(WriteLock)
+                    .map_err(|(_, errno)| failed(errno))
+            }
+            Err((_, errno)) => Err(failed(errno)),
+        }
+    }
+
+    /// The same without waiting: `None` while another steerctl changes this directory.
+    pub fn try_lock(&self) -> Result<Option<WriteLock>, DatapathError> {
+        let (file, failed) = self.lock_file()?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(WriteLock(lock))),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(failed(errno)),
+        }
+    }
+
+    /// What the write lock is on, and how it fails.
+    fn lock_file(&self) -> Result<(File, impl Fn(Errno) -> DatapathError), DatapathError> {
         let above = self.path.ancestors().skip(1).find(|dir| dir.is_dir());
         let dir = above.unwrap_or(Path::new("/"));
         let failed = |source| DatapathError::Io {
@@ -155,16 +180,7 @@ impl PinDir {
             source,
         };
         let file = File::open(dir).map_err(failed)?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(WriteLock(lock)),
-            Err((file, Errno::EWOULDBLOCK)) => {
-                log::info!("waiting for another steerctl to finish");
-                Flock::lock(file, FlockArg::LockExclusive)
-                    .map(WriteLock)
-                    .map_err(|(_, errno)| failed(errno.into()))
-            }
-            Err((_, errno)) => Err(failed(errno.into())),
-        }
+        Ok((file, move |errno: Errno| failed(errno.into())))
     }
 
     /// Becomes the daemon; one that is there is asked to step back, which leaves everything

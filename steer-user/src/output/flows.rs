@@ -75,7 +75,7 @@ impl FlowReport {
 }
 
 /// `10.1.0.2:80`, `[fd00::1]:80`, or the bare address.
-fn endpoint(addr: IpAddr, port: Option<u16>) -> String {
+pub(super) fn endpoint(addr: IpAddr, port: Option<u16>) -> String {
     match port {
         Some(port) => std::net::SocketAddr::new(addr, port).to_string(),
         None => addr.to_string(),

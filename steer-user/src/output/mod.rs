@@ -7,6 +7,8 @@ mod change;
 mod check;
 mod counters;
 mod difference;
+mod drain;
+mod events;
 mod flows;
 mod plan;
 mod status;
@@ -14,10 +16,12 @@ mod table;
 
 use serde::Serialize;
 
-pub use change::{AdminReport, AdminRow, WeightRow, WeightsReport};
+pub use change::{AdminReport, AdminRow, FlowsOfTunnel, LiveFlows, WeightRow, WeightsReport};
 pub use check::{CheckReport, ProblemReport};
 pub use counters::{CountersReport, FlowTableReport, PassedReport};
 pub use difference::{DifferenceReport, EntryReport};
+pub use drain::drain_line;
+pub use events::{EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow};
 pub use flows::{ExplainReport, FlowReport, render_flows};
 pub use plan::{
     DetachReport, IdleReport, PlanReport, PlannedGroupReport, PlannedHookReport, PlannedRuleReport,
@@ -33,6 +37,11 @@ pub enum Colour {
     Off,
     /// What needs attention is coloured.
     On,
+}
+
+/// A report as JSON on one line, with a final newline.
+pub fn json_line(report: &impl Serialize) -> Result<String, serde_json::Error> {
+    serde_json::to_string(report).map(|text| text + "\n")
 }
 
 /// A report as JSON, with a final newline.

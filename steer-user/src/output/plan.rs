@@ -8,7 +8,7 @@ use steer_common::abi::HookMode;
 use super::table::{self, Cell, number, percent, seconds, text};
 use super::{Colour, DifferenceReport, HookReport};
 use crate::net::MarkRule;
-use crate::plan::{GroupPlan, Plan, mss_clamp_name, shares};
+use crate::plan::{Candidate, GroupPlan, Plan, mss_clamp_name, shares};
 
 /// A plan. What is of one group stands for the first; `groups` has them all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -123,7 +123,11 @@ pub struct IdleReport {
 impl PlannedGroupReport {
     fn new(group: &GroupPlan, mode: HookMode) -> Self {
         let tunnels = &group.tunnels;
-        let shares = shares(tunnels.iter().map(|tunnel| (tunnel.weight, tunnel.up)));
+        let shares = shares(tunnels.iter().map(|tunnel| Candidate {
+            weight: tunnel.weight,
+            tier: tunnel.tier,
+            takes_new_flows: tunnel.up,
+        }));
         Self {
             name: group.name.clone(),
             hooks: group

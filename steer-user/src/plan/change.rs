@@ -45,6 +45,36 @@ impl Change {
             .iter()
             .any(|tunnel| tunnel.weight != tunnel.weight_old || tunnel.admin != tunnel.admin_old)
     }
+
+    /// The number of one of its tunnels.
+    pub fn id_of(&self, name: &str) -> Result<TunnelId, PlanError> {
+        let mut tunnels = self.tunnels.iter();
+        let found = tunnels.find(|tunnel| tunnel.name == name);
+        found
+            .map(|tunnel| tunnel.id)
+            .ok_or_else(|| PlanError::NoSuchTunnel {
+                name: name.to_owned(),
+                existing: self.tunnels.iter().map(|t| t.name.clone()).collect(),
+            })
+    }
+
+    /// The way back.
+    #[must_use]
+    pub fn undone(&self) -> Self {
+        let back = |tunnel: &TunnelChange| TunnelChange {
+            weight: tunnel.weight_old,
+            weight_old: tunnel.weight,
+            admin: tunnel.admin_old,
+            admin_old: tunnel.admin,
+            share: tunnel.share_old,
+            share_old: tunnel.share,
+            ..tunnel.clone()
+        };
+        Self {
+            tunnels: self.tunnels.iter().map(back).collect(),
+            ..self.clone()
+        }
+    }
 }
 
 /// New weights for some tunnels of one group; none to see how things are.
@@ -98,6 +128,47 @@ pub fn change_weights(
     Ok(change(group, |tunnel| (weight(tunnel), tunnel.admin)))
 }
 
+/// A tunnel gets no new flows, unless no other one would take them either.
+pub fn drain(existing: &Existing, name: &str, force: bool) -> Result<Change, PlanError> {
+    let change = change_admin(existing, name, Admin::Drain)?;
+    let takes_any = |share: fn(&TunnelChange) -> f64| change.tunnels.iter().any(|t| share(t) > 0.0);
+    if !force && takes_any(|t| t.share_old) && !takes_any(|t| t.share) {
+        let (group, _) = existing.tunnel(name)?;
+        return Err(PlanError::LastTunnel {
+            name: name.to_owned(),
+            group: group.name.clone(),
+            others: group
+                .tunnels
+                .iter()
+                .filter(|tunnel| tunnel.name != name)
+                .map(|tunnel| format!("{} {}", tunnel.name, why_not_used(tunnel)))
+                .collect(),
+        });
+    }
+    Ok(change)
+}
+
+/// A tunnel in drain gets new flows again.
+pub fn undrain(existing: &Existing, name: &str) -> Result<Change, PlanError> {
+    let (_, tunnel) = existing.tunnel(name)?;
+    if tunnel.admin == Admin::Disabled {
+        return Err(PlanError::IsDisabled {
+            name: name.to_owned(),
+        });
+    }
+    change_admin(existing, name, Admin::Active)
+}
+
+/// Why a tunnel takes no new flows.
+fn why_not_used(tunnel: &ExistingTunnel) -> String {
+    match (tunnel.admin, tunnel.health) {
+        (Admin::Drain, _) => "is in drain".into(),
+        (Admin::Active, Health::Down) => "is down".into(),
+        (Admin::Active, _) => "has weight 0".into(),
+        (admin, _) => format!("is {}", admin.name()),
+    }
+}
+
 /// A new admin state for one tunnel.
 pub fn change_admin(existing: &Existing, name: &str, admin: Admin) -> Result<Change, PlanError> {
     let (group, _) = existing.tunnel(name)?;
@@ -118,7 +189,12 @@ fn change(group: &ExistingGroup, after: impl Fn(&ExistingTunnel) -> (u32, Admin)
     let share = |of: &dyn Fn(&ExistingTunnel) -> (u32, Admin)| {
         shares(group.tunnels.iter().map(|tunnel| {
             let (weight, admin) = of(tunnel);
-            (weight, usable(admin, tunnel.health))
+            let takes_new_flows = usable(admin, tunnel.health);
+            Candidate {
+                weight,
+                tier: tunnel.tier,
+                takes_new_flows,
+            }
         }))
     };
     let shares_old = share(&|tunnel| (tunnel.weight, tunnel.admin));
@@ -157,20 +233,35 @@ fn change(group: &ExistingGroup, after: impl Fn(&ExistingTunnel) -> (u32, Admin)
     }
 }
 
-/// Shares of new flows, 0 to 1, from weights and whether a tunnel is usable.
-pub fn shares(tunnels: impl IntoIterator<Item = (u32, bool)>) -> Vec<f64> {
-    let weights: Vec<u32> = tunnels
-        .into_iter()
-        .map(|(weight, usable)| if usable { weight } else { 0 })
-        .collect();
-    let sum: f64 = weights.iter().copied().map(f64::from).sum();
-    weights
-        .into_iter()
-        .map(|weight| {
-            if weight == 0 {
-                0.0
+/// What decides about a tunnel's share of new flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its weight.
+    pub weight: u32,
+    /// Its tier.
+    pub tier: u32,
+    /// Whether operator and health let it take new flows.
+    pub takes_new_flows: bool,
+}
+
+/// Shares of new flows, 0 to 1: by weight, among the tunnels of the best tier that has a usable one.
+pub fn shares(tunnels: impl IntoIterator<Item = Candidate>) -> Vec<f64> {
+    let tunnels: Vec<Candidate> = tunnels.into_iter().collect();
+    let usable = |tunnel: &&Candidate| tunnel.takes_new_flows && tunnel.weight > 0;
+    let tier = tunnels.iter().filter(usable).map(|t| t.tier).min();
+    let in_use = |tunnel: &&Candidate| usable(tunnel) && Some(tunnel.tier) == tier;
+    let sum: f64 = tunnels
+        .iter()
+        .filter(in_use)
+        .map(|tunnel| f64::from(tunnel.weight))
+        .sum();
+    tunnels
+        .iter()
+        .map(|tunnel| {
+            if in_use(&tunnel) {
+                f64::from(tunnel.weight) / sum
             } else {
-                f64::from(weight) / sum
+                0.0
             }
         })
         .collect()
@@ -232,6 +323,13 @@ mod tests {
             .collect();
         assert_eq!(rows, [("wg0", 1, 3, 0.5, 0.75), ("wg1", 1, 1, 0.5, 0.25)]);
         assert!(!weights(&[], Some("site")).expect("valid").is_change());
+        let back = change.undone();
+        let rows: Vec<_> = back
+            .tunnels
+            .iter()
+            .map(|t| (t.weight_old, t.weight, t.share))
+            .collect();
+        assert_eq!(rows, [(3, 1, 0.5), (1, 1, 0.5)]);
     }
 
     #[test]
@@ -281,8 +379,68 @@ mod tests {
     }
 
     #[test]
-    fn shares_of_nothing() {
-        assert_eq!(shares([(1, false), (0, true)]), [0.0, 0.0]);
+    fn the_last_tunnel_is_not_drained() {
+        let drained = |existing: &Existing, name, force| drain(existing, name, force);
+        let mut all = existing();
+        let change = drained(&all, "wg0", false).expect("wg1 is there");
+        assert_eq!(change.tunnels[0].admin, Admin::Drain);
+        let error = drained(&all, "wg2", false).expect_err("alone");
+        assert_eq!(
+            error.to_string(),
+            "tunnel wg2: is the last of group site that takes new flows"
+        );
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("it has no other tunnel; drain wg2 --force leaves new flows to the kernel")
+        );
+        assert!(drained(&all, "wg2", true).is_ok());
+        all.groups[0].tunnels[0].health = Health::Down;
+        let error = drained(&all, "wg0", false).expect_err("wg1 is down");
+        assert_eq!(
+            error.hint().as_deref(),
+            Some("wg1 is down; drain wg0 --force leaves new flows to the kernel")
+        );
+        // It takes none anyway: to drain it as well changes nothing for them.
+        all.groups[0].tunnels[1].weight = 0;
+        assert!(drained(&all, "wg0", false).is_ok());
+        assert!(drained(&all, "wg9", false).is_err());
+    }
+
+    #[test]
+    fn undrained() {
+        let mut all = existing();
+        assert!(!undrain(&all, "wg0").expect("active").is_change());
+        all.groups[0].tunnels[0].admin = Admin::Drain;
+        assert!(undrain(&all, "wg1").expect("in drain").is_change());
+        all.groups[0].tunnels[0].admin = Admin::Disabled;
+        let error = undrain(&all, "wg1").expect_err("disabled");
+        assert_eq!(
+            (error.to_string().as_str(), error.hint().as_deref()),
+            (
+                "tunnel wg1: is disabled, not in drain",
+                Some("steerctl enable wg1")
+            )
+        );
+    }
+
+    #[test]
+    fn shares_by_tier() {
+        let candidate = |weight, tier, takes_new_flows| Candidate {
+            weight,
+            tier,
+            takes_new_flows,
+        };
+        let all = [
+            (1, 0, false),
+            (0, 0, true),
+            (1, 1, true),
+            (3, 1, true),
+            (9, 2, true),
+        ];
+        let all = all.map(|(weight, tier, takes)| candidate(weight, tier, takes));
+        assert_eq!(shares(all), [0.0, 0.0, 0.25, 0.75, 0.0]);
+        let none = [candidate(1, 0, false), candidate(0, 0, true)];
+        assert_eq!(shares(none), [0.0, 0.0]);
         assert!(shares([]).is_empty());
     }
 }

@@ -92,6 +92,14 @@ pub enum PlanError {
         group: String,
         wanted: String,
     },
+    #[error("tunnel {name}: is the last of group {group} that takes new flows")]
+    LastTunnel {
+        name: String,
+        group: String,
+        others: Vec<String>,
+    },
+    #[error("tunnel {name}: is disabled, not in drain")]
+    IsDisabled { name: String },
     #[error("there are {} groups", existing.len())]
     GroupNeeded { existing: Vec<String> },
     #[error("prefix {prefix}: the default route cannot be steered")]
@@ -272,6 +280,14 @@ impl PlanError {
             | Self::DefaultRoute { .. } => "name the remote networks: --prefix 10.2.0.0/16".into(),
             Self::NoSuchGroup { existing, .. } => list(existing, "groups"),
             Self::NoSuchTunnel { existing, .. } => list(existing, "tunnels"),
+            Self::LastTunnel { name, others, .. } => {
+                let others = match others.as_slice() {
+                    [] => "it has no other tunnel".into(),
+                    others => others.join(", "),
+                };
+                format!("{others}; drain {name} --force leaves new flows to the kernel")
+            }
+            Self::IsDisabled { name } => format!("steerctl enable {name}"),
             Self::GroupNeeded { existing } if existing.is_empty() => {
                 "start with steerctl run --iface lan0".into()
             }

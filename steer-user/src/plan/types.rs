@@ -168,7 +168,7 @@ pub struct ExistingTunnel {
     pub id: TunnelId,
     /// Its weight.
     pub weight: u32,
-    /// Its tier.
+    /// [`TunnelInfo::tier`](steer_common::abi::TunnelInfo::tier).
     pub tier: u32,
     /// What the operator wants of it.
     pub admin: Admin,

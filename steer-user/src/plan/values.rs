@@ -2,12 +2,12 @@
 //! times, with errors that name what is wrong with them.
 
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ipnet::IpNet;
 use steer_common::abi::{MSS_MIN, NAME_BYTES, TUNNEL_ID_MAX, TunnelId};
 
-use super::MssClamp;
+use super::{MssClamp, RATE_MAX};
 
 /// The largest weight.
 pub const WEIGHT_MAX: u32 = 65_535;
@@ -52,6 +52,12 @@ pub enum ValueError {
     MarkMask { given: String },
     #[error("MSS clamp {given:?} is not auto, off or a number in {MSS_MIN} to {MSS_MAX}")]
     MssClamp { given: String },
+    #[error("rate {given:?} is not a number in 1 to {RATE_MAX}, per second")]
+    Rate { given: String },
+    #[error("{given:?} is not a time")]
+    Time { given: String },
+    #[error("{given:?} is not a time to look back, nor a moment")]
+    Since { given: String },
     #[error("protocol {given:?} is not known")]
     Protocol { given: String },
     #[error("{given:?} is not an address with or without a port or identifier")]
@@ -72,6 +78,11 @@ impl ValueError {
             Self::MarkMask { .. } => Some("for example --mark-mask 0xff0000".into()),
             Self::MssClamp { .. } => {
                 Some("for example --mss-clamp auto or --mss-clamp 1380".into())
+            }
+            Self::Rate { .. } => Some("for example --rate 500/s".into()),
+            Self::Time { .. } => Some("for example 90s, 10m or 1h30m".into()),
+            Self::Since { .. } => {
+                Some("for example --since 10m or --since 2026-02-03T14:05:00Z".into())
             }
             Self::Protocol { .. } => Some(
                 "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah, l2tp or a number to 255"
@@ -285,6 +296,35 @@ impl FromStr for IdleSpec {
             *slot = Some(time);
         }
         Ok(spec)
+    }
+}
+
+/// A length of time, such as `10m`.
+pub fn time(given: &str) -> Result<Duration, ValueError> {
+    humantime::parse_duration(given.trim()).map_err(|_| ValueError::Time {
+        given: given.into(),
+    })
+}
+
+/// From when on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// As long ago.
+    Ago(Duration),
+    /// From that moment on.
+    At(SystemTime),
+}
+
+impl FromStr for Since {
+    type Err = ValueError;
+
+    fn from_str(given: &str) -> Result<Self, ValueError> {
+        let text = given.trim();
+        let ago = humantime::parse_duration(text).map(Self::Ago);
+        let at = || humantime::parse_rfc3339_weak(text).map(Self::At);
+        ago.or_else(|_| at()).map_err(|_| ValueError::Since {
+            given: given.into(),
+        })
     }
 }
 

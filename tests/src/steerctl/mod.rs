@@ -6,6 +6,7 @@ mod gateway;
 mod outcome;
 mod reader;
 mod running;
+mod table;
 mod traces;
 
 pub use flood::{FAR, Flood, Sender};
@@ -13,4 +14,5 @@ pub use gateway::{Gateway, missing};
 pub use outcome::{Outcome, Refusal};
 pub use reader::{Reader, Seen};
 pub use running::Running;
+pub use table::{Flow, FlowTable};
 pub use traces::{Link, links, tcx_programs, tcx_programs_at};

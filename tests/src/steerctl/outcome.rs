@@ -38,6 +38,11 @@ pub struct Refusal<'a> {
 impl Outcome {
     /// Runs a command to its end, which must come soon.
     pub fn of(command: &mut Command) -> Result<Self> {
+        Self::during(command, |_| Ok(()))
+    }
+
+    /// The same, with something that happens while it runs.
+    pub fn during(command: &mut Command, work: impl FnOnce(Pid) -> Result<()>) -> Result<Self> {
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -47,12 +52,20 @@ impl Outcome {
         let pid = Pid::from_raw(i32::try_from(child.id())?);
         let (sender, receiver) = channel();
         let waiter = thread::spawn(move || sender.send(child.wait_with_output()));
-        let Ok(output) = receiver.recv_timeout(LIMIT) else {
+        let worked = work(pid);
+        let limit = if worked.is_ok() {
+            LIMIT
+        } else {
+            Duration::ZERO
+        };
+        let Ok(output) = receiver.recv_timeout(limit) else {
             kill(pid, Signal::SIGKILL)?;
             // The process is reaped there.
             let _ = waiter.join();
+            worked?;
             bail!("not ended within {LIMIT:?}");
         };
+        worked?;
         Ok(Self::new(&output?))
     }
 

@@ -84,6 +84,27 @@ impl Running {
         })
     }
 
+    /// Waits for a line on standard output that contains `text`.
+    pub fn prints(&mut self, text: &str) -> Result<()> {
+        self.until(text, |stream, line| {
+            stream == Stream::Out && line.contains(text)
+        })
+    }
+
+    /// Waits until it ends by itself; its exit status, and all lines of its standard output.
+    pub fn until_end(mut self) -> Result<(ExitStatus, Vec<String>)> {
+        let status = self.ended()?;
+        self.seen.extend(self.lines.iter());
+        Ok((status, self.own_lines()))
+    }
+
+    fn own_lines(&mut self) -> Vec<String> {
+        let all = std::mem::take(&mut self.seen).into_iter();
+        all.filter(|(stream, _)| *stream == Stream::Out)
+            .map(|(_, line)| line)
+            .collect()
+    }
+
     fn until(&mut self, what: &str, is_it: impl Fn(Stream, &str) -> bool) -> Result<()> {
         loop {
             match self.lines.recv_timeout(LIMIT) {
@@ -139,11 +160,7 @@ impl Running {
         if !status.success() {
             bail!("steerctl run: {status}: {:?}", self.seen);
         }
-        let own = std::mem::take(&mut self.seen).into_iter();
-        Ok(own
-            .filter(|(stream, _)| *stream == Stream::Out)
-            .map(|(_, line)| line)
-            .collect())
+        Ok(self.own_lines())
     }
 
     /// Ends it as a crash would.

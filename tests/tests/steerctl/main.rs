@@ -5,11 +5,14 @@ mod fixture;
 
 mod changes;
 mod devices;
+mod drain;
+mod events;
 mod firewall;
 mod hooks;
 mod json;
 mod life;
 mod pins;
+mod rebalance;
 mod refusals;
 mod routing;
 mod usage;
