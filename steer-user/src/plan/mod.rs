@@ -5,6 +5,7 @@ mod change;
 mod discover;
 mod error;
 mod flow;
+pub mod health;
 mod ids;
 mod lan;
 mod limits;
