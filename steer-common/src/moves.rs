@@ -4,8 +4,8 @@ use core::cell::Cell;
 
 use crate::{
     abi::{
-        Admin, FlowKey, GroupId, Health, Move, MoveReason, MoveRecord, Origin, Placer, Tunnel,
-        TunnelId,
+        Admin, FlowKey, GroupId, Health, Move, MoveReason, MoveRecord, Origin, Placer,
+        TUNNEL_ID_MAX, Tunnel, TunnelId,
     },
     decide::is_idle,
     tables::{SharedFlow, Tables},
@@ -92,9 +92,9 @@ pub fn rebalance<T: Tables>(tables: &T, record: &MoveRecord) -> bool {
     let Some(flow) = tables.flow(key) else {
         return false;
     };
-    let to = *to as TunnelId;
     let may_move = flow.tunnel.get() == *from
-        && *from != u32::from(to)
+        && from != to
+        && *to <= u32::from(TUNNEL_ID_MAX)
         && flow.placer.get() == Placer::Near
         && flow.origin.get() != Origin::Pinned;
     let seen_ns = flow.last_seen_ns.get();
@@ -109,6 +109,7 @@ pub fn rebalance<T: Tables>(tables: &T, record: &MoveRecord) -> bool {
     {
         return false;
     }
+    let to = *to as TunnelId;
     let remote = key.addr(flow.local.get().other());
     let Some(group) = tables.group_of(remote) else {
         return false;

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
 };
 
 use bytemuck::AnyBitPattern;
@@ -86,7 +86,7 @@ pub struct HostTables {
     addresses: HashMap<[u8; 16], KnownAddress>,
     vlans: HashMap<VlanKey, u32>,
     counters: Cell<Counters>,
-    moves: RefCell<Vec<Move>>,
+    moves: RefCell<VecDeque<Move>>,
     tunnel_counters: Vec<Cell<TunnelCounters>>,
     pub(super) pass_counters: [Cell<u64>; PassReason::ALL.len()],
 }
@@ -176,8 +176,7 @@ impl HostTables {
 
     /// The latest moves, as many as a CPU keeps.
     pub fn moves(&self) -> Vec<Move> {
-        let moves = self.moves.borrow();
-        moves[moves.len().saturating_sub(MOVES_MAX)..].to_vec()
+        self.moves.borrow().iter().copied().collect()
     }
 
     /// The keys of all flows.
@@ -325,7 +324,11 @@ impl Tables for HostTables {
     fn log_move(&self, moved: &Move) {
         self.note(|counters| counters.moves += 1);
         let seq = self.counters.get().moves;
-        self.moves.borrow_mut().push(Move { seq, ..*moved });
+        let mut moves = self.moves.borrow_mut();
+        if moves.len() == MOVES_MAX {
+            moves.pop_front();
+        }
+        moves.push_back(Move { seq, ..*moved });
     }
 
     fn note(&self, change: impl FnOnce(&mut Counters)) {

@@ -412,7 +412,7 @@ fn raw<T: NoUninit, const N: usize>(value: &T) -> [u8; N] {
 }
 
 /// A value from the bytes that aya gives.
-fn checked<T: CheckedBitPattern>(bytes: &[u8]) -> Result<T> {
+pub(super) fn checked<T: CheckedBitPattern>(bytes: &[u8]) -> Result<T> {
     bytemuck::checked::try_pod_read_unaligned(bytes)
         .map_err(|error| anyhow!("a map holds an invalid value: {error}"))
 }
