@@ -2,6 +2,7 @@
 
 mod error;
 mod generate;
+mod probe;
 mod values;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use steer_common::abi::HookOrder;
 
 pub use error::{Refusal, UsageError};
 pub use generate::{completions, manual};
+pub use probe::ProbeArgs;
 pub use values::{MAX_FLOWS_MAX, Placement};
 
 use crate::datapath::programs::AttachMode;
@@ -65,7 +67,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Steer, and stay in the foreground to follow the devices.
+    /// Steer, and stay in the foreground to probe the tunnels and follow the devices.
     ///
     /// Loads the program, attaches it to the LAN devices and tunnels and pins
     /// the maps. Prints one line "ready …" when packets are being steered. If
@@ -103,6 +105,9 @@ pub struct RunArgs {
     /// What to steer.
     #[command(flatten)]
     pub steer: SteerArgs,
+    /// How tunnels are probed.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
     /// Leave program and maps in place at the end, so that packets are steered on.
     #[arg(long)]
     pub keep: bool,

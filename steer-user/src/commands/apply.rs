@@ -5,18 +5,28 @@ use steer_common::abi::{
 };
 
 use super::{
-    Failure,
-    state::{self, encode_name, tunnel_state},
+    Failure, health,
+    state::{self, encode_name},
     surroundings, sysctls,
 };
 use crate::{datapath::maps::Maps, net::Devices, plan::Plan};
+
+/// What goes into the maps beside a plan.
+#[derive(Clone, Copy)]
+pub(super) struct Values {
+    /// Seed of the flow hash.
+    pub(super) seed: u64,
+    /// The network namespace.
+    pub(super) netns: u64,
+    /// Whether there is, or will be, a daemon that watches the tunnels' health.
+    pub(super) is_watched: bool,
+}
 
 /// Writes a plan into the maps. What makes packets move comes last.
 pub(super) fn write(
     maps: &mut Maps,
     plan: &Plan,
-    seed: u64,
-    netns: u64,
+    values: Values,
     devices: &Devices,
 ) -> Result<(), Failure> {
     let before = maps.settings()?;
@@ -43,7 +53,7 @@ pub(super) fn write(
             .iter()
             .any(|prefix| !placed_before.contains(&(*prefix, plan.group_id)));
 
-    let mut settings = settings_of(plan, seed, netns);
+    let mut settings = settings_of(plan, values);
     settings.abi_version = before.abi_version;
     settings.epoch = before.epoch;
     settings.routing_slot = before.routing_slot;
@@ -65,7 +75,19 @@ pub(super) fn write(
                 tier: 0,
             },
         )?;
-        maps.set_tunnel(tunnel.id, &tunnel_state(tunnel.ifindex, tunnel.up, admin))?;
+        let (health, told) = health::at_start(
+            maps,
+            tunnel.device_state(),
+            same.filter(|_| values.is_watched),
+        )?;
+        maps.set_tunnel_health(tunnel.id, &told)?;
+        let state = Tunnel {
+            ifindex: tunnel.ifindex,
+            admin,
+            health,
+            reserved: 0,
+        };
+        maps.set_tunnel(tunnel.id, &state)?;
         if tunnel.ifindex != 0 {
             let tunnel_ref = TunnelRef {
                 tunnel: tunnel.id.into(),
@@ -119,19 +141,19 @@ const ABSENT: Tunnel = Tunnel {
     reserved: 0,
 };
 
-fn settings_of(plan: &Plan, seed: u64, netns: u64) -> Settings {
+fn settings_of(plan: &Plan, values: Values) -> Settings {
     let idle = &plan.idle;
     let nanos =
         |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Settings {
         abi_version: 0,
         epoch: 0,
-        seed,
+        seed: values.seed,
         idle_tcp_ns: nanos(idle.tcp),
         idle_closing_ns: nanos(idle.closing),
         idle_udp_ns: nanos(idle.udp),
         idle_other_ns: nanos(idle.other),
-        netns,
+        netns: values.netns,
         hook: plan.mode,
         mss_clamp: plan.mss_clamp,
         mark_mask: plan.marks.map_or(0, |marks| marks.mask.bits()),

@@ -11,7 +11,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::{Failure, detach, surroundings::Conflicts};
+use super::{Failure, detach, health::HealthThread, surroundings::Conflicts};
 use crate::{
     datapath::{
         maps::Maps,
@@ -19,6 +19,7 @@ use crate::{
         programs::{AttachMode, Programs},
     },
     net::{DeviceEvents, Netlink},
+    plan::health::Probes,
 };
 
 /// How often the daemon looks whether it is still wanted.
@@ -63,6 +64,7 @@ pub(super) struct Daemon {
     keep: bool,
     pub(super) netlink: Netlink,
     pub(super) conflicts: Conflicts,
+    pub(super) health: HealthThread,
 }
 
 impl Daemon {
@@ -73,9 +75,11 @@ impl Daemon {
         mode: AttachMode,
         order: HookOrder,
         keep: bool,
+        probes: Probes,
     ) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
         Ok(Self {
+            health: HealthThread::start(pins.clone(), probes)?,
             pins,
             maps,
             programs,
@@ -110,6 +114,7 @@ impl Daemon {
                     }
                     must_follow = !self.follow_or_warn().await;
                 }
+                failure = self.health.failure() => return Err(failure),
                 _ = heartbeat.tick() => {
                     if !self.pins.holds_maps() {
                         break End::Replaced;
@@ -127,6 +132,7 @@ impl Daemon {
                 }
             }
         };
+        self.health.end();
         match end {
             End::Signal if !self.keep => {
                 let _lock = self.pins.lock()?;

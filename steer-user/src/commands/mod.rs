@@ -7,6 +7,7 @@ mod detach;
 mod explain;
 mod failure;
 mod follow;
+mod health;
 mod hooks;
 mod machine;
 mod requirements;

@@ -21,7 +21,7 @@ use crate::{
     },
     net::{Devices, Netlink},
     output::{Colour, PlanReport},
-    plan::{self, Existing, Plan},
+    plan::{self, Existing, Plan, health::Probes},
     sys,
 };
 
@@ -30,7 +30,7 @@ const LOG_PAUSE: Duration = Duration::from_millis(100);
 
 /// `steerctl attach`.
 pub(super) async fn attach(context: &Context, args: &SteerArgs) -> Result<(), Failure> {
-    if let Some(started) = start(context, args).await? {
+    if let Some(started) = start(context, args, None).await? {
         print_line(&started.line)?;
     }
     Ok(())
@@ -39,11 +39,12 @@ pub(super) async fn attach(context: &Context, args: &SteerArgs) -> Result<(), Fa
 /// `steerctl run`.
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     let signals = daemon::Signals::listen()?;
+    let probes = args.probe.probes();
     let Some(Started {
         line,
         mut programs,
         order,
-    }) = start(context, &args.steer).await?
+    }) = start(context, &args.steer, Some(&probes)).await?
     else {
         return Ok(());
     };
@@ -51,7 +52,7 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure
     let role = context.pins.become_daemon()?;
     print_line(&line)?;
     let (pins, mode) = (context.pins.clone(), args.steer.attach);
-    daemon::Daemon::new(pins, programs, mode, order, args.keep)?
+    daemon::Daemon::new(pins, programs, mode, order, args.keep, probes)?
         .work(signals, role)
         .await
 }
@@ -80,8 +81,13 @@ fn start_logger(programs: &mut Programs) {
     }
 }
 
-/// Starts steering, or goes on with what is pinned; `None` after a dry run.
-async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, Failure> {
+/// Starts steering, or goes on with what is pinned; `None` after a dry run. `probes` says how
+/// the caller will probe the tunnels, if it will.
+async fn start(
+    context: &Context,
+    args: &SteerArgs,
+    probes: Option<&Probes>,
+) -> Result<Option<Started>, Failure> {
     requirements::check()??;
     let pins = &context.pins;
     let mode = args.attach;
@@ -97,6 +103,7 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
     let (existing, hooks_before) = known(pins, adopts, netns)?;
     let machine = machine::ask(&netlink, &devices).await?;
     let mut plan = plan::plan(&args.request(), &machine, &existing)?;
+    plan.check_probes(probes.unwrap_or(&Probes::default()), &existing)?;
     let forwarding = machine::forwarding(&netlink, &plan).await?;
     plan.check_forwarding(&forwarding, &devices)?;
     let mut targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
@@ -137,7 +144,12 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
         targets: &mut targets,
         mode,
     };
-    let done = bring_about(&mut attacher, &netlink, &plan, seed, netns, &devices).await;
+    let values = apply::Values {
+        seed,
+        netns,
+        is_watched: probes.is_some() || pins.has_daemon(),
+    };
+    let done = bring_about(&mut attacher, &netlink, &plan, values, &devices).await;
     let way = match done {
         Ok(way) => way,
         // The first error is the one to tell.
@@ -201,20 +213,19 @@ async fn bring_about(
     attacher: &mut Attacher<'_>,
     netlink: &Netlink,
     plan: &Plan,
-    seed: u64,
-    netns: u64,
+    values: apply::Values,
     devices: &Devices,
 ) -> Result<AttachKind, Failure> {
     // Whoever cleans up after this must know where.
     let settings = Settings {
-        netns,
+        netns: values.netns,
         ..attacher.maps.settings()?
     };
     attacher.maps.set_settings(&settings)?;
     routing::prepare(netlink, attacher.maps, plan, devices).await?;
     sysctls::change(attacher.maps, plan)?;
     let way = attacher.attach_all(plan)?;
-    apply::write(attacher.maps, plan, seed, netns, devices)?;
+    apply::write(attacher.maps, plan, values, devices)?;
     Ok(way)
 }
 

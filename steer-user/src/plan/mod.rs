@@ -14,6 +14,7 @@ mod mode;
 mod prefixes;
 mod replies;
 mod surroundings;
+mod tiers;
 mod types;
 mod values;
 
@@ -30,6 +31,7 @@ pub use mode::unequal_mtus;
 pub use prefixes::{conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use surroundings::{Surroundings, surroundings};
+pub use tiers::{Candidate, members, tier_in_use};
 pub use types::{
     Attachment, Existing, ExistingGroup, ExistingTunnel, HookChoice, Machine, MssClamp, Plan,
     PlannedHook, PlannedTunnel, Request, attachments,

@@ -52,6 +52,10 @@ pub enum ValueError {
     MarkMask { given: String },
     #[error("MSS clamp {given:?} is not auto, off or a number in {MSS_MIN} to {MSS_MAX}")]
     MssClamp { given: String },
+    #[error("probe interval {given:?} is not a time between 20ms and 10s")]
+    ProbeInterval { given: String },
+    #[error("probe target {given:?} is not NAME=ADDR with the address of one host")]
+    ProbeTarget { given: String },
     #[error("protocol {given:?} is not known")]
     Protocol { given: String },
     #[error("{given:?} is not an address with or without a port or identifier")]
@@ -73,6 +77,8 @@ impl ValueError {
             Self::MssClamp { .. } => {
                 Some("for example --mss-clamp auto or --mss-clamp 1380".into())
             }
+            Self::ProbeInterval { .. } => Some("for example --probe-interval 500ms".into()),
+            Self::ProbeTarget { .. } => Some("for example --probe-target wg0=10.9.0.2".into()),
             Self::Protocol { .. } => Some(
                 "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah, l2tp or a number to 255"
                     .into(),

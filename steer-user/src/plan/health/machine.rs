@@ -138,6 +138,11 @@ impl Machine {
         self.verdict
     }
 
+    /// What there is to judge by; `None` until somebody has said.
+    pub fn means(&self) -> Option<Means> {
+        self.means
+    }
+
     /// Other thresholds hold from now on.
     pub fn set_spec(&mut self, spec: &ProbeSpec) {
         self.spec.clone_from(spec);
@@ -401,6 +406,24 @@ impl Machine {
             ) => HealthReason::NoAnswerYet,
             _ => HealthReason::NotAnswering,
         }
+    }
+}
+
+/// What is to be said of a tunnel when steer starts and its device is so: what was known of it before goes on,
+/// if it can be. Above all, one that was down because of its far end does not get flows for a restart.
+pub fn at_start(
+    device: DeviceState,
+    before: Option<(Health, HealthReason)>,
+) -> (Health, HealthReason) {
+    match (device, before) {
+        (DeviceState::Gone, _) => (Health::Down, HealthReason::DeviceGone),
+        (DeviceState::Down, _) => (Health::Down, HealthReason::DeviceDown),
+        (
+            DeviceState::Up,
+            None
+            | Some((_, HealthReason::Unknown | HealthReason::DeviceDown | HealthReason::DeviceGone)),
+        ) => (Health::Up, HealthReason::DeviceUp),
+        (DeviceState::Up, Some(before)) => before,
     }
 }
 

@@ -12,10 +12,10 @@ mod words;
 
 use std::time::Duration;
 
-pub use machine::{DeviceState, Machine, Means, Transition, Verdict};
+pub use machine::{DeviceState, Machine, Means, Transition, Verdict, at_start};
 pub use pace::Pace;
 pub use signals::Sample;
-pub use spec::{ProbeSpec, Probes};
+pub use spec::{ProbeSpec, ProbeTarget, Probes, interval};
 pub use target::{door, means, source};
 pub use words::phrase;
 

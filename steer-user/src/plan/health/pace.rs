@@ -39,6 +39,11 @@ impl Pace {
         turn.due_ns = turn.due_ns.min(now_ns.saturating_add(interval_ns));
     }
 
+    /// Forgets all tunnels but these.
+    pub fn keep(&mut self, mut is_kept: impl FnMut(TunnelId) -> bool) {
+        self.turns.retain(|tunnel, _| is_kept(*tunnel));
+    }
+
     /// The tunnel whose turn it is, if it is anybody's.
     pub fn next(&mut self, now_ns: u64) -> Option<TunnelId> {
         if now_ns < self.free_ns() {

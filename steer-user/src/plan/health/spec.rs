@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
+
+use crate::plan::{ValueError, device_name};
 
 /// How one tunnel is probed, and what of that makes it down, up or degraded.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +55,45 @@ impl Default for ProbeSpec {
     }
 }
 
+/// A time between two probes.
+pub fn interval(given: &str) -> Result<Duration, ValueError> {
+    let interval = humantime::parse_duration(given).ok();
+    interval
+        .filter(|interval| ProbeSpec::INTERVALS.contains(interval))
+        .ok_or_else(|| ValueError::ProbeInterval {
+            given: given.into(),
+        })
+}
+
+/// Whom to ask through a tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeTarget {
+    /// The tunnel.
+    pub tunnel: String,
+    /// Who answers.
+    pub address: IpAddr,
+}
+
+impl FromStr for ProbeTarget {
+    type Err = ValueError;
+
+    /// Reads `NAME=ADDR`.
+    fn from_str(given: &str) -> Result<Self, ValueError> {
+        let invalid = || ValueError::ProbeTarget {
+            given: given.into(),
+        };
+        let (tunnel, address) = given.split_once('=').ok_or_else(invalid)?;
+        let address: IpAddr = address.parse().map_err(|_| invalid())?;
+        if address.is_unspecified() || address.is_multicast() {
+            return Err(invalid());
+        }
+        Ok(Self {
+            tunnel: device_name(tunnel)?,
+            address,
+        })
+    }
+}
+
 /// How all tunnels are probed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Probes {
@@ -65,5 +107,38 @@ impl Probes {
     /// How a tunnel is probed.
     pub fn of(&self, tunnel: &str) -> &ProbeSpec {
         self.tunnels.get(tunnel).unwrap_or(&self.default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval("200ms"), Ok(Duration::from_millis(200)));
+        assert_eq!(interval("10s"), Ok(Duration::from_secs(10)));
+        for given in ["19ms", "11s", "200", "", "soon"] {
+            let error = interval(given).expect_err(given);
+            assert_eq!(
+                error.to_string(),
+                format!("probe interval {given:?} is not a time between 20ms and 10s")
+            );
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let target: ProbeTarget = "wg0=fd00::2".parse().expect("a target");
+        assert_eq!(target.address.to_string(), "fd00::2");
+        for given in ["wg0", "wg0=", "wg0=host", "wg0=0.0.0.0", "wg0=ff02::1"] {
+            let error = given.parse::<ProbeTarget>().expect_err(given);
+            assert_eq!(
+                error.to_string(),
+                format!("probe target {given:?} is not NAME=ADDR with the address of one host")
+            );
+            assert!(error.hint().is_some());
+        }
+        assert!("=10.9.0.2".parse::<ProbeTarget>().is_err());
     }
 }
