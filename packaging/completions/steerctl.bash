@@ -318,7 +318,7 @@ _steerctl() {
             return 0
             ;;
         steerctl__subcmd__run)
-            opts="-v -h --iface --tunnel --prefix --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --keep --json --netns --pin-dir --verbose --help"
+            opts="-v -h --iface --tunnel --prefix --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --probe-interval --probe-target --no-probe --keep --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -374,6 +374,14 @@ _steerctl() {
                     ;;
                 --attach)
                     COMPREPLY=($(compgen -W "auto tcx clsact" -- "${cur}"))
+                    return 0
+                    ;;
+                --probe-interval)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --probe-target)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --netns)

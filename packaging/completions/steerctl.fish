@@ -30,7 +30,7 @@ complete -c steerctl -n "__fish_steerctl_needs_command" -l json -d 'Print JSON i
 complete -c steerctl -n "__fish_steerctl_needs_command" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_needs_command" -s h -l help -d 'Print help'
 complete -c steerctl -n "__fish_steerctl_needs_command" -s V -l version -d 'Print version'
-complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "run" -d 'Steer, and stay in the foreground to follow the devices'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "run" -d 'Steer, and stay in the foreground to probe the tunnels and follow the devices'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "attach" -d 'Steer, and return; packets are steered until detach'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "detach" -d 'Remove everything that steer put on this machine, and nothing else'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "status" -d 'Show groups, tunnels, hooks and counters'
@@ -56,11 +56,14 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l idle -d 'Forge
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l attach -d 'How programs are attached: tcx (kernel 6.6), clsact, or what the kernel has' -r -f -a "auto\t'TCX where the kernel has it, else clsact'
 tcx\t'TCX or an error'
 clsact\t'clsact'"
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l probe-interval -d 'Time between two probes of a tunnel, 20ms to 10s: 200ms if not given. Three that are missed make it down' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l probe-target -d 'Address that answers probes (ICMP echo) through a tunnel; may be repeated, once for each tunnel' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l bypass-netfilter -d 'Steer past netfilter\'s rules that --hook ingress or egress would refuse to bypass'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l fix -d 'Make the reverse path filter of a tunnel loose where it would drop replies; detach restores it'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l dry-run -d 'Check everything and say what would be done, but do nothing'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l no-probe -d 'Send no probes: a tunnel is up as long as its device is'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l keep -d 'Leave program and maps in place at the end, so that packets are steered on'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -s v -l verbose -d 'Say more on stderr; twice for details of every step'

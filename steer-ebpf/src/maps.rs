@@ -1,7 +1,7 @@
 //! The maps, and what the programs ask of them without the decision.
 
 use aya_ebpf::{
-    bindings::__sk_buff,
+    bindings::{__sk_buff, BPF_F_MMAPABLE},
     btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
     helpers::bpf_jiffies64,
     macros::btf_map,
@@ -20,8 +20,9 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 pub(crate) static GROUPS: Array<Group, GROUPS_MAX> = Array::new();
 #[btf_map(name = "prefixes")]
 pub(crate) static PREFIXES: LpmTrie<[u8; 16], Prefix, PREFIXES_MAX> = LpmTrie::new();
+/// The daemon changes it in shared memory.
 #[btf_map(name = "tunnels")]
-pub(crate) static TUNNELS: Array<Tunnel, TUNNELS_MAX> = Array::new();
+pub(crate) static TUNNELS: Array<Tunnel, TUNNELS_MAX, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map(name = "tunnel_info")]
 static TUNNEL_INFO: Array<TunnelInfo, TUNNELS_MAX> = Array::new();
 #[btf_map(name = "tunnel_devices")]

@@ -3,6 +3,7 @@
 mod change;
 mod error;
 mod generate;
+mod probe;
 mod steer;
 mod values;
 
@@ -13,6 +14,7 @@ pub use change::{DrainArgs, EventsArgs, TunnelArgs, WeightsArgs};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use error::{Refusal, UsageError};
 pub use generate::{completions, manual};
+pub use probe::ProbeArgs;
 pub use steer::{CheckArgs, RunArgs, SteerArgs};
 pub use values::{MAX_FLOWS_MAX, Placement};
 
@@ -62,7 +64,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Steer, and stay in the foreground to follow the devices.
+    /// Steer, and stay in the foreground to probe the tunnels and follow the devices.
     ///
     /// Loads the program, attaches it to the LAN devices and tunnels and pins
     /// the maps. Prints one line "ready …" when packets are being steered. If

@@ -6,6 +6,7 @@ use clap::Args;
 use ipnet::IpNet;
 use steer_common::abi::HookOrder;
 
+use super::ProbeArgs;
 use super::values::{self, Placement};
 use crate::config::{CONFIG_DEFAULT, GROUP_DEFAULT};
 use crate::datapath::programs::AttachMode;
@@ -19,6 +20,9 @@ pub struct RunArgs {
     /// What to steer.
     #[command(flatten)]
     pub steer: SteerArgs,
+    /// How tunnels are probed.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
     /// Leave program and maps in place at the end, so that packets are steered on.
     #[arg(long)]
     pub keep: bool,

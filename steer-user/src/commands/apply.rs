@@ -6,9 +6,9 @@ use steer_common::abi::{
 };
 
 use super::{
-    Failure,
+    Failure, health,
     hooks::is_on_lan,
-    state::{self, KnownTunnel, encode_name, tunnel_state},
+    state::{self, KnownTunnel, encode_name},
     surroundings, sysctls,
 };
 use crate::{
@@ -25,13 +25,23 @@ pub(super) const ABSENT: Tunnel = Tunnel {
     reserved: 0,
 };
 
+/// What goes into the maps beside a plan.
+#[derive(Clone, Copy)]
+pub(super) struct Values {
+    /// Seed of the flow hash.
+    pub(super) seed: u64,
+    /// The network namespace.
+    pub(super) netns: u64,
+    /// Whether there is, or will be, a daemon that watches the tunnels' health.
+    pub(super) is_watched: bool,
+}
+
 /// Writes a plan into the maps. What makes packets move comes last; what is to leave takes no new
 /// flows before, and goes when no prefix leads to it any more.
 pub(super) fn write(
     maps: &mut Maps,
     plan: &Plan,
-    seed: u64,
-    netns: u64,
+    values: Values,
     devices: &Devices,
 ) -> Result<(), Failure> {
     let before = maps.settings()?;
@@ -42,14 +52,14 @@ pub(super) fn write(
         .filter(|tunnel| plan.tunnels().all(|planned| planned.id != tunnel.id))
         .collect();
 
-    let mut settings = settings_of(plan, seed, netns);
+    let mut settings = settings_of(plan, values);
     settings.abi_version = before.abi_version;
     settings.epoch = before.epoch;
     settings.routing_slot = before.routing_slot;
     maps.set_settings(&settings)?;
 
     for group in &plan.groups {
-        write_tunnels(maps, group, &known)?;
+        write_tunnels(maps, group, &known, values.is_watched)?;
     }
     for tunnel in &gone {
         let drain = Tunnel {
@@ -94,6 +104,7 @@ fn write_tunnels(
     maps: &mut Maps,
     group: &GroupPlan,
     known: &[KnownTunnel],
+    is_watched: bool,
 ) -> Result<(), DatapathError> {
     for tunnel in &group.tunnels {
         let name = encode_name(&tunnel.name);
@@ -111,7 +122,19 @@ fn write_tunnels(
                 tier: tunnel.tier,
             },
         )?;
-        maps.set_tunnel(tunnel.id, &tunnel_state(tunnel.ifindex, tunnel.up, admin))?;
+        let (health, told) =
+            health::at_start(maps, tunnel.device_state(), same.filter(|_| is_watched))?;
+        let state = Tunnel {
+            ifindex: tunnel.ifindex,
+            admin,
+            health,
+            reserved: 0,
+        };
+        // Whoever watches its health may write at the same time.
+        if same.is_none_or(|known| known.state != state) {
+            maps.set_tunnel_health(tunnel.id, &told)?;
+            maps.set_tunnel(tunnel.id, &state)?;
+        }
         if tunnel.ifindex != 0 {
             let tunnel_ref = TunnelRef {
                 tunnel: tunnel.id.into(),
@@ -172,19 +195,19 @@ fn remove_group(maps: &mut Maps, id: GroupId) -> Result<(), DatapathError> {
     )
 }
 
-fn settings_of(plan: &Plan, seed: u64, netns: u64) -> Settings {
+fn settings_of(plan: &Plan, values: Values) -> Settings {
     let idle = &plan.idle;
     let nanos =
         |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Settings {
         abi_version: 0,
         epoch: 0,
-        seed,
+        seed: values.seed,
         idle_tcp_ns: nanos(idle.tcp),
         idle_closing_ns: nanos(idle.closing),
         idle_udp_ns: nanos(idle.udp),
         idle_other_ns: nanos(idle.other),
-        netns,
+        netns: values.netns,
         hook: plan.mode,
         mss_clamp: plan.mss_clamp,
         mark_mask: plan.marks.map_or(0, |marks| marks.mask.bits()),

@@ -5,7 +5,9 @@ use std::{fs::File, io::Read as _};
 use steer_common::abi::{AttachKind, Cause, Hook, HookKey, Settings};
 
 use super::{
-    Failure, apply, detach,
+    Failure,
+    apply::{self, Values},
+    detach,
     hooks::{self, Attacher},
     journal,
     outlook::{Outlook, Pinned},
@@ -25,56 +27,78 @@ use crate::{
     plan::Plan,
 };
 
-/// Does what an outlook's plan says, by these programs. The caller holds the write lock.
-pub(super) async fn carry_out(
-    pins: &PinDir,
-    netlink: &Netlink,
-    outlook: &mut Outlook,
-    maps: &mut Maps,
-    programs: &mut Programs,
-    mode: AttachMode,
-    cause: Cause,
-) -> Result<AttachKind, Failure> {
-    let seed = match outlook.plan.seed {
-        Some(seed) => seed,
-        None => random_seed()?,
-    };
-    let before = Before {
-        settings: maps.settings()?,
-        hooks: std::mem::take(&mut outlook.hooks),
-        tunnels: state::tunnels(maps)?,
-        maps: Snapshot::take(maps)?,
-    };
-    let (plan, devices) = (&outlook.plan, &outlook.devices);
-    let mut attacher = Attacher {
-        pins,
-        maps,
-        programs,
-        targets: &mut outlook.targets,
-        mode,
-    };
-    let done = bring_about(&mut attacher, netlink, plan, seed, outlook.netns, devices).await;
-    let way = match done {
-        Ok(way) => way,
-        // The first error is the one to tell.
-        Err(error) => {
-            if outlook.pinned == Pinned::Steer {
-                if let Err(error) = before.restore(&mut attacher, netlink, plan, devices).await {
-                    log::warn!("{error}");
+/// What carrying out takes. The caller holds the write lock.
+pub(super) struct CarryOut<'a> {
+    pub(super) pins: &'a PinDir,
+    pub(super) netlink: &'a Netlink,
+    pub(super) maps: &'a mut Maps,
+    pub(super) programs: &'a mut Programs,
+    pub(super) mode: AttachMode,
+    /// Whether there is, or will be, a daemon that watches the tunnels' health.
+    pub(super) is_watched: bool,
+    /// Who wants it.
+    pub(super) cause: Cause,
+}
+
+impl CarryOut<'_> {
+    /// Does what an outlook's plan says.
+    pub(super) async fn carry_out(self, outlook: &mut Outlook) -> Result<AttachKind, Failure> {
+        let Self {
+            pins,
+            netlink,
+            maps,
+            programs,
+            mode,
+            is_watched,
+            cause,
+        } = self;
+        let seed = match outlook.plan.seed {
+            Some(seed) => seed,
+            None => random_seed()?,
+        };
+        let values = Values {
+            seed,
+            netns: outlook.netns,
+            is_watched,
+        };
+        let before = Before {
+            settings: maps.settings()?,
+            hooks: std::mem::take(&mut outlook.hooks),
+            tunnels: state::tunnels(maps)?,
+            maps: Snapshot::take(maps)?,
+        };
+        let (plan, devices) = (&outlook.plan, &outlook.devices);
+        let mut attacher = Attacher {
+            pins,
+            maps,
+            programs,
+            targets: &mut outlook.targets,
+            mode,
+        };
+        let done = bring_about(&mut attacher, netlink, plan, values, devices).await;
+        let way = match done {
+            Ok(way) => way,
+            // The first error is the one to tell.
+            Err(error) => {
+                if outlook.pinned == Pinned::Steer {
+                    if let Err(error) = before.restore(&mut attacher, netlink, plan, devices).await
+                    {
+                        log::warn!("{error}");
+                    }
+                } else {
+                    for error in detach::remove_everything(pins).await {
+                        log::warn!("{error}");
+                    }
                 }
-            } else {
-                for error in detach::remove_everything(pins).await {
-                    log::warn!("{error}");
-                }
+                return Err(error);
             }
-            return Err(error);
-        }
-    };
-    hooks::detach_others(pins, maps, plan).await?;
-    routing::settle(netlink, maps, devices).await?;
-    journal::record(maps, &outlook.existing, cause)?;
-    journal::record_hooks(maps, &before.hooks, cause)?;
-    Ok(way)
+        };
+        hooks::detach_others(pins, maps, plan).await?;
+        routing::settle(netlink, maps, devices).await?;
+        journal::record(maps, &outlook.existing, cause)?;
+        journal::record_hooks(maps, &before.hooks, cause)?;
+        Ok(way)
+    }
 }
 
 /// Does what a plan says. Packets are steered last, so what they need is there by then.
@@ -82,20 +106,19 @@ async fn bring_about(
     attacher: &mut Attacher<'_>,
     netlink: &Netlink,
     plan: &Plan,
-    seed: u64,
-    netns: u64,
+    values: Values,
     devices: &Devices,
 ) -> Result<AttachKind, Failure> {
     // Whoever cleans up after this must know where.
     let settings = Settings {
-        netns,
+        netns: values.netns,
         ..attacher.maps.settings()?
     };
     attacher.maps.set_settings(&settings)?;
     routing::prepare(netlink, attacher.maps, plan, devices).await?;
     sysctls::change(attacher.maps, plan)?;
     let way = attacher.attach_all(plan)?;
-    apply::write(attacher.maps, plan, seed, netns, devices)?;
+    apply::write(attacher.maps, plan, values, devices)?;
     Ok(way)
 }
 

@@ -1,6 +1,9 @@
 //! `steerctl check`: what is wrong with a configuration file, or what it would change.
 
-use super::{Context, Failure, difference, outlook::Outlook, print, print_either, requirements};
+use super::{
+    Context, Failure, difference, outlook::Outlook, print, print_either, requirements,
+    wanted::Wanted,
+};
 use crate::{
     cli::CheckArgs,
     config::{self, Config, FileError},
@@ -30,7 +33,7 @@ pub(super) async fn check(context: &Context, args: &CheckArgs) -> Result<(), Fai
     let mut report = CheckReport::valid(path, &config);
     // Whoever may not look at what is pinned may check a file all the same.
     if context.pins.is_used() && requirements::check()?.is_ok() {
-        compare(context, &config, &mut report).await?;
+        compare(context, config, &mut report).await?;
     }
     print_either(context, &report, || report.render())
 }
@@ -38,13 +41,13 @@ pub(super) async fn check(context: &Context, args: &CheckArgs) -> Result<(), Fai
 /// Compares a configuration with what is steered now.
 async fn compare(
     context: &Context,
-    config: &Config,
+    config: Config,
     report: &mut CheckReport,
 ) -> Result<(), Failure> {
     let pins = &context.pins;
     let netlink = Netlink::connect()?;
     let _lock = pins.lock()?;
-    let outlook = Outlook::of(pins, &netlink, &config.request(), AttachMode::Auto).await?;
+    let outlook = Outlook::of(pins, &netlink, &Wanted::of_config(config), AttachMode::Auto).await?;
     report.difference = difference::report(pins, &outlook)?;
     report.notes = outlook.plan.notes;
     Ok(())

@@ -15,9 +15,11 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::{Failure, detach, manager, surroundings::Conflicts, wanted::Wanted};
+use super::{
+    Failure, detach, health::HealthThread, manager, surroundings::Conflicts, wanted::Wanted,
+};
 use crate::{
-    cli::{RunArgs, SteerArgs},
+    cli::RunArgs,
     config::Config,
     datapath::{
         maps::Maps,
@@ -66,16 +68,16 @@ pub(super) struct Daemon {
     pub(super) maps: Maps,
     pub(super) programs: Programs,
     /// What the command line said.
-    pub(super) args: SteerArgs,
+    pub(super) args: RunArgs,
     /// The configuration file.
     pub(super) file: Option<PathBuf>,
     /// What it said when it was read last; without one, the group of the command line.
     pub(super) config: Config,
     /// Where programs stand of which nothing else tells.
     pub(super) order: HookOrder,
-    keep: bool,
     pub(super) netlink: Netlink,
     pub(super) conflicts: Conflicts,
+    pub(super) health: HealthThread,
 }
 
 impl Daemon {
@@ -88,15 +90,16 @@ impl Daemon {
         wanted: Wanted,
     ) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
+        let probes = wanted.probes.unwrap_or_default();
         Ok(Self {
+            health: HealthThread::start(pins.clone(), probes)?,
             pins,
             maps,
             programs,
-            args: args.steer.clone(),
+            args: args.clone(),
             file: wanted.file,
             config: wanted.config,
             order,
-            keep: args.keep,
             netlink: Netlink::connect()?,
             conflicts: Conflicts::default(),
         })
@@ -128,6 +131,7 @@ impl Daemon {
                     }
                     must_follow = !self.follow_or_warn().await;
                 }
+                failure = self.health.failure() => return Err(failure),
                 _ = heartbeat.tick() => {
                     if !self.pins.holds_maps() {
                         break End::Replaced;
@@ -148,8 +152,9 @@ impl Daemon {
                 }
             }
         };
+        self.health.end();
         match end {
-            End::Signal if !self.keep => {
+            End::Signal if !self.args.keep => {
                 manager::stopping("detaching");
                 let _lock = self.pins.lock()?;
                 if !self.is_current()? {

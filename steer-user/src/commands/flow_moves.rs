@@ -63,8 +63,9 @@ impl Table {
         drained: Option<TunnelId>,
     ) -> Result<Self, DatapathError> {
         let mut sharers = Vec::new();
+        let memberships = maps.memberships()?;
         for (id, group) in state::groups_of(maps, home)? {
-            let members = state::members(tunnels, id);
+            let members = state::members(tunnels, id, &group, &memberships);
             let weight = |tunnel: &KnownTunnel| {
                 let member = members.iter().find(|member| member.id == tunnel.id);
                 let takes = member.filter(|_| tunnel.state.takes_new_flows());

@@ -1,13 +1,13 @@
 //! How the daemon follows the devices: what came back gets its programs, rules and settings again.
 
-use steer_common::abi::{AttachKind, Health, Hook, HookKind, TunnelRef};
+use steer_common::abi::{AttachKind, Cause, Event, EventKind, Hook, HookKind, Tunnel, TunnelRef};
 
 use super::{
     Failure,
     daemon::Daemon,
     hooks::{Attacher, HookTargets},
     routing,
-    state::{self, decode_name, hook_key, tunnel_state},
+    state::{self, decode_name, encode_name, hook_key},
     surroundings, sysctls,
 };
 use crate::{
@@ -32,6 +32,7 @@ impl Daemon {
         self.forget_dead_hooks(&devices)?;
         self.follow_tunnels(&devices)?;
         self.follow_surroundings(&devices)?;
+        self.health.follow(devices);
         restored.and(routed)
     }
 
@@ -73,7 +74,7 @@ impl Daemon {
         let names = lost
             .iter()
             .map(|attachment| (attachment.name, attachment.ifindex));
-        let mut targets = HookTargets::ask(&self.netlink, names, self.args.attach).await?;
+        let mut targets = HookTargets::ask(&self.netlink, names, self.args.steer.attach).await?;
         for attachment in lost {
             let group = tunnels
                 .iter()
@@ -91,7 +92,7 @@ impl Daemon {
                 maps: &mut self.maps,
                 programs: &mut self.programs,
                 targets: &mut targets,
-                mode: self.args.attach,
+                mode: self.args.steer.attach,
             }
             .attach(attachment, order, u8::try_from(group).unwrap_or(0));
             match result {
@@ -145,14 +146,15 @@ impl Daemon {
         Ok(())
     }
 
+    /// Says which devices the tunnels are now. What that means for their health is for the thread that watches it.
     fn follow_tunnels(&mut self, devices: &Devices) -> Result<(), DatapathError> {
-        let known = state::tunnels(&self.maps)?;
-        let mut changed_groups = Vec::new();
-        for tunnel in &known {
+        for tunnel in state::tunnels(&self.maps)? {
             let device = devices.by_name(&tunnel.name).filter(|device| device.layer3);
-            let (ifindex, up) = device.map_or((0, false), |device| (device.ifindex, device.up));
-            let next = tunnel_state(ifindex, up, tunnel.state.admin);
-            if next == tunnel.state {
+            let (ifindex, was) = (
+                device.map_or(0, |device| device.ifindex),
+                tunnel.state.ifindex,
+            );
+            if ifindex == was {
                 continue;
             }
             if ifindex != 0 {
@@ -162,23 +164,19 @@ impl Daemon {
                 };
                 self.maps.set_tunnel_device(ifindex, tunnel_ref)?;
             }
-            self.maps.set_tunnel(tunnel.id, &next)?;
-            let was = tunnel.state.ifindex;
-            if was != 0 && was != ifindex {
+            let words = self.maps.tunnel_words()?;
+            words.update(tunnel.id, |state| Some(Tunnel { ifindex, ..state }));
+            if was != 0 {
                 self.maps.remove_tunnel_device(was)?;
             }
-            let reason = match next.health {
-                Health::Down if ifindex == 0 => "its device is gone",
-                Health::Down => "its device is down",
-                _ => "its device is up",
-            };
-            log::info!("tunnel {}: {reason}", tunnel.name);
-            if !changed_groups.contains(&tunnel.info.group) {
-                changed_groups.push(tunnel.info.group);
-            }
-        }
-        for group in changed_groups {
-            state::rebuild(&mut self.maps, u8::try_from(group).unwrap_or(0))?;
+            self.maps.push_event(&Event {
+                tunnel: tunnel.id.into(),
+                group: tunnel.info.group,
+                before: was,
+                after: ifindex,
+                name: encode_name(&tunnel.name),
+                ..Event::new(EventKind::DeviceChanged, Cause::Daemon)
+            })?;
         }
         Ok(())
     }

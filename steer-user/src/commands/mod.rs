@@ -13,6 +13,7 @@ mod explain;
 mod failure;
 mod flow_moves;
 mod follow;
+mod health;
 mod hooks;
 mod journal;
 mod machine;

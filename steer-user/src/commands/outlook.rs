@@ -6,6 +6,7 @@ use super::{
     Failure, detach,
     hooks::{self, HookTargets},
     machine, state,
+    wanted::Wanted,
 };
 use crate::{
     datapath::{
@@ -15,7 +16,7 @@ use crate::{
         programs::{self, AttachMode},
     },
     net::{Devices, Netlink},
-    plan::{self, Existing, Plan, Request},
+    plan::{self, Existing, Plan},
     sys,
 };
 
@@ -46,7 +47,7 @@ impl Outlook {
     pub(super) async fn of(
         pins: &PinDir,
         netlink: &Netlink,
-        request: &Request,
+        wanted: &Wanted,
         mode: AttachMode,
     ) -> Result<Self, Failure> {
         let netns = sys::netns_inode()?;
@@ -60,7 +61,10 @@ impl Outlook {
         };
         let (existing, hooks) = known(pins, pinned, netns)?;
         let machine = machine::ask(netlink, &devices).await?;
-        let mut plan = plan::plan(request, &machine, &existing)?;
+        let mut plan = plan::plan(&wanted.request, &machine, &existing)?;
+        if let Some(probes) = &wanted.probes {
+            plan.check_probes(probes, &existing)?;
+        }
         let forwarding = machine::forwarding(netlink, &plan).await?;
         plan.check_forwarding(&forwarding, &devices)?;
         let targets = HookTargets::ask(netlink, hook_devices(&plan), mode).await?;

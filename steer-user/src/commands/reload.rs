@@ -3,7 +3,7 @@
 use steer_common::abi::{AttachKind, Cause, Event, EventKind};
 
 use super::{
-    Failure, carry_out::carry_out, daemon::Daemon, difference, manager, outlook::Outlook,
+    Failure, carry_out::CarryOut, daemon::Daemon, difference, manager, outlook::Outlook,
     start::summary, wanted::Wanted,
 };
 use crate::{datapath::programs::Programs, output::DifferenceReport, plan::Difference};
@@ -54,7 +54,7 @@ impl Daemon {
                 "start with steerctl run --config FILE",
             ));
         };
-        let wanted = Wanted::of_file(file, &self.args)?;
+        let wanted = Wanted::of_file(file, &self.args.steer, Some(&self.args.probe))?;
         let _lock = self.pins.lock()?;
         if !self.is_current()? {
             return Err(Failure::new(
@@ -62,8 +62,8 @@ impl Daemon {
                 "reload that one",
             ));
         }
-        let mut outlook =
-            Outlook::of(&self.pins, &self.netlink, &wanted.request, self.args.attach).await?;
+        let attach = self.args.steer.attach;
+        let mut outlook = Outlook::of(&self.pins, &self.netlink, &wanted, attach).await?;
         let found = Difference::of(&outlook.existing, &outlook.plan);
         let difference = difference::count(&self.maps, &found)?;
         for note in &outlook.plan.notes {
@@ -77,20 +77,22 @@ impl Daemon {
             } else {
                 Some(Programs::load(&self.pins, outlook.plan.max_flows, mode)?)
             };
-            carry_out(
-                &self.pins,
-                &self.netlink,
-                &mut outlook,
-                &mut self.maps,
-                others.as_mut().unwrap_or(&mut self.programs),
-                self.args.attach,
-                Cause::Config,
-            )
-            .await?;
+            let carrier = CarryOut {
+                pins: &self.pins,
+                netlink: &self.netlink,
+                maps: &mut self.maps,
+                programs: others.as_mut().unwrap_or(&mut self.programs),
+                mode: attach,
+                is_watched: true,
+                cause: Cause::Config,
+            };
+            carrier.carry_out(&mut outlook).await?;
             if let Some(others) = others {
                 self.programs = others;
             }
         }
+        self.health.probe(wanted.probes.unwrap_or_default());
+        self.health.follow(outlook.devices);
         self.config = wanted.config;
         Ok(Reloaded {
             difference,

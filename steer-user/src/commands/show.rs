@@ -10,7 +10,7 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use steer_common::{
     abi::{
-        AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, Health, Hook, HookKey, Placement,
+        AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, HealthReason, Hook, HookKey, Placement,
         Settings, TunnelCounters,
     },
     decide,
@@ -28,9 +28,12 @@ use crate::{
         CountersReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
         StatusReport, TunnelReport, render_flows,
     },
-    plan::{self, FlowNumbers},
+    plan::{self, FlowNumbers, health},
     sys,
 };
+
+/// For how long what was measured is shown: several of the longest pauses between two probes.
+const FRESH_NS: u64 = 30_000_000_000;
 
 /// The clock of the packet path, in nanoseconds.
 pub(super) fn now_ns() -> u64 {
@@ -142,16 +145,21 @@ fn tunnel_report(
         ..
     } = maps.tunnel_counters(tunnel.id)?;
     let device = devices.by_name(&tunnel.name);
-    let health_reason = match (tunnel.state.health, device) {
-        (Health::Down, None) => Some("its device is gone".into()),
-        (Health::Down, Some(device)) if !device.up => Some("its device is down".into()),
+    let told = maps.tunnel_health(tunnel.id)?;
+    let health_reason = match device {
         // Without a daemon nobody has told the packet path yet.
-        (_, None) => Some("its device is gone; steerctl run would notice".into()),
-        (_, Some(device)) if !device.up => {
+        None if told.reason != HealthReason::DeviceGone => {
+            Some("its device is gone; steerctl run would notice".into())
+        }
+        Some(device) if !device.up && told.reason != HealthReason::DeviceDown => {
             Some("its device is down; steerctl run would notice".into())
         }
-        _ => None,
+        _ => health::phrase(tunnel.state.health, &told),
     };
+    // What was measured long ago says nothing about now.
+    let is_fresh = now_ns().saturating_sub(told.probed_ns) < FRESH_NS;
+    let measured = Some(told).filter(|told| is_fresh && told.rtt_us != 0);
+    let ms = |us: u32| f64::from(us) / 1_000.0;
     Ok(TunnelReport {
         name: tunnel.name.clone(),
         id: tunnel.id,
@@ -170,8 +178,10 @@ fn tunnel_report(
         new_flows,
         moved_in,
         moved_out,
-        rtt_ms: None,
-        loss: None,
+        rtt_ms: measured.map(|told| ms(told.rtt_us)),
+        jitter_ms: measured.map(|told| ms(told.jitter_us)),
+        loss: measured.map(|told| f64::from(told.loss_ppm) / 1_000_000.0),
+        tier: tunnel.info.tier,
         handshake_age_secs: device.and_then(handshake_age_secs),
     })
 }

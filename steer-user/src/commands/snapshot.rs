@@ -54,8 +54,12 @@ impl Snapshot {
             maps.set_membership(*key, *membership)?;
         }
         for (id, group) in &self.groups {
-            state::rebuild(maps, *id)?;
             maps.set_group(*id, group)?;
+        }
+        for (id, group) in &self.groups {
+            if group.parent == u32::from(*id) {
+                state::rebuild(maps, *id)?;
+            }
         }
         for (prefix, group) in &self.prefixes {
             maps.set_prefix(*prefix, *group)?;

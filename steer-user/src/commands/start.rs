@@ -5,11 +5,11 @@ use std::time::Duration;
 use steer_common::abi::{AttachKind, HookOrder};
 
 use super::{
-    Context, Failure, carry_out::carry_out, daemon, difference, manager, outlook::Outlook,
+    Context, Failure, carry_out::CarryOut, daemon, difference, manager, outlook::Outlook,
     print_either, print_line, requirements, wanted::Wanted,
 };
 use crate::{
-    cli::{RunArgs, SteerArgs},
+    cli::{ProbeArgs, RunArgs, SteerArgs},
     datapath::{maps::Maps, programs::Programs},
     net::Netlink,
     output::{Colour, PlanReport},
@@ -21,7 +21,7 @@ const LOG_PAUSE: Duration = Duration::from_millis(100);
 
 /// `steerctl attach`.
 pub(super) async fn attach(context: &Context, args: &SteerArgs) -> Result<(), Failure> {
-    if let Some(started) = start(context, args).await? {
+    if let Some(started) = start(context, args, None).await? {
         print_line(&started.line)?;
     }
     Ok(())
@@ -35,7 +35,7 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure
         mut programs,
         order,
         wanted,
-    }) = start(context, &args.steer).await?
+    }) = start(context, &args.steer, Some(&args.probe)).await?
     else {
         return Ok(());
     };
@@ -73,14 +73,19 @@ fn start_logger(programs: &mut Programs) {
     }
 }
 
-/// Starts steering, or goes on with what is pinned; `None` after a dry run.
-async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, Failure> {
+/// Starts steering, or goes on with what is pinned; `None` after a dry run. `probe` says how the caller will
+/// probe the tunnels, if it will.
+async fn start(
+    context: &Context,
+    args: &SteerArgs,
+    probe: Option<&ProbeArgs>,
+) -> Result<Option<Started>, Failure> {
     requirements::check()??;
-    let wanted = Wanted::of(args)?;
+    let wanted = Wanted::of(args, probe)?;
     let (pins, mode) = (&context.pins, args.attach);
     let netlink = Netlink::connect()?;
     let _lock = pins.lock()?;
-    let mut outlook = Outlook::of(pins, &netlink, &wanted.request, mode).await?;
+    let mut outlook = Outlook::of(pins, &netlink, &wanted, mode).await?;
     if args.dry_run {
         let difference = difference::report(pins, &outlook)?;
         let report = PlanReport::new(&outlook.plan, difference, true);
@@ -92,17 +97,16 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
     let prepared = pins.prepare()?;
     let mut programs = Programs::load(pins, outlook.plan.max_flows, outlook.plan.mode)?;
     let mut maps = Maps::open(pins)?;
-    let cause = wanted.cause();
-    let way = carry_out(
+    let carrier = CarryOut {
         pins,
-        &netlink,
-        &mut outlook,
-        &mut maps,
-        &mut programs,
+        netlink: &netlink,
+        maps: &mut maps,
+        programs: &mut programs,
         mode,
-        cause,
-    )
-    .await?;
+        is_watched: wanted.probes.is_some() || pins.has_daemon(),
+        cause: wanted.cause(),
+    };
+    let way = carrier.carry_out(&mut outlook).await?;
     prepared.keep();
     let plan = outlook.plan;
     for note in &plan.notes {

@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use steer_common::{
-    abi::{
-        Admin, GROUPS_MAX, Group, GroupId, Health, Hook, HookKey, HookKind, Placement, Settings,
-        TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
-    },
-    buckets::Member,
+use steer_common::abi::{
+    Admin, GROUPS_MAX, Group, GroupId, Hook, HookKey, HookKind, Membership, MembershipKey,
+    Placement, Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
 };
+use steer_common::buckets::Member;
 
 use super::hooks;
 pub(super) use crate::plan::{decode_name, encode_name};
 use crate::{
     datapath::{DatapathError, maps::Maps},
-    plan::{Existing, ExistingGroup, ExistingTunnel, Idle},
+    plan::{self, Existing, ExistingGroup, ExistingTunnel, Idle, TunnelCandidate},
 };
 
 /// A tunnel as it stands in the maps.
@@ -150,52 +148,75 @@ fn idle_of(settings: &Settings) -> Idle {
     }
 }
 
-/// Who takes part in a group's bucket table: the tunnels that can take new flows. When none can,
-/// those that the operator wants, so that the first to come back is used at once.
-pub(super) fn members(tunnels: &[KnownTunnel], group: GroupId) -> Vec<Member> {
-    let of_group = || {
-        tunnels
-            .iter()
-            .filter(|tunnel| tunnel.info.group == u32::from(group))
-    };
-    let member = |tunnel: &KnownTunnel| Member {
+/// The tunnels of a home group as candidates for new flows.
+pub(super) fn candidates(tunnels: &[KnownTunnel], home: GroupId) -> Vec<TunnelCandidate> {
+    let of_group = tunnels
+        .iter()
+        .filter(|tunnel| tunnel.info.group == u32::from(home));
+    let candidate = |tunnel: &KnownTunnel| TunnelCandidate {
         id: tunnel.id,
         weight: tunnel.info.weight,
+        tier: tunnel.info.tier,
+        state: tunnel.state,
     };
-    let has_weight = |tunnel: &&KnownTunnel| tunnel.info.weight > 0;
-    let usable: Vec<_> = of_group()
-        .filter(has_weight)
-        .filter(|tunnel| tunnel.state.takes_new_flows())
-        .map(member)
-        .collect();
-    if !usable.is_empty() {
-        return usable;
-    }
-    of_group()
-        .filter(|tunnel| tunnel.state.admin == Admin::Active)
-        .map(member)
+    of_group.map(candidate).collect()
+}
+
+/// The same for a group that is derived from it: the members that the routes gave it, with their weights.
+fn derived(
+    candidates: &[TunnelCandidate],
+    id: GroupId,
+    group: &Group,
+    memberships: &[(MembershipKey, Membership)],
+) -> Vec<TunnelCandidate> {
+    let weight = |tunnel: TunnelId| {
+        let key = MembershipKey {
+            group: id.into(),
+            tunnel: tunnel.into(),
+        };
+        let found = memberships.iter().find(|(of, _)| *of == key);
+        found.map_or(1, |(_, membership)| membership.weight)
+    };
+    let members = candidates
+        .iter()
+        .filter(|tunnel| group.has_member(tunnel.id));
+    members
+        .map(|tunnel| TunnelCandidate {
+            weight: tunnel.weight.saturating_mul(weight(tunnel.id)),
+            ..*tunnel
+        })
         .collect()
 }
 
-/// Makes a group's bucket table anew from what the maps say of its tunnels.
-pub(super) fn rebuild(maps: &mut Maps, group: GroupId) -> Result<(), DatapathError> {
-    let members = members(&tunnels(maps)?, group);
-    maps.swap_buckets(group, &members)
+/// Who takes part in the bucket table of a home group or of one that is derived from it.
+pub(super) fn members(
+    tunnels: &[KnownTunnel],
+    id: GroupId,
+    group: &Group,
+    memberships: &[(MembershipKey, Membership)],
+) -> Vec<Member> {
+    let home = GroupId::try_from(group.parent).unwrap_or(id);
+    let candidates = candidates(tunnels, home);
+    if home == id {
+        plan::members(&candidates)
+    } else {
+        plan::members(&derived(&candidates, id, group, memberships))
+    }
 }
 
-/// The state of a tunnel whose device is as given.
-pub(super) fn tunnel_state(ifindex: u32, up: bool, admin: Admin) -> Tunnel {
-    let health = if ifindex != 0 && up {
-        Health::Up
-    } else {
-        Health::Down
-    };
-    Tunnel {
-        ifindex,
-        admin,
-        health,
-        reserved: 0,
+/// Makes the bucket tables of a home group, and of the groups derived from it, anew from what the maps say
+/// of its tunnels.
+pub(super) fn rebuild(maps: &mut Maps, home: GroupId) -> Result<(), DatapathError> {
+    let tunnels = tunnels(maps)?;
+    maps.swap_buckets(home, &plan::members(&candidates(&tunnels, home)))?;
+    let memberships = maps.memberships()?;
+    for (id, group) in groups_of(maps, home)? {
+        if id != home {
+            let members = members(&tunnels, id, &group, &memberships);
+            maps.swap_buckets(id, &members)?;
+        }
     }
+    Ok(())
 }
 
 /// The key of a hook.

@@ -6,9 +6,9 @@ use steer_common::abi::Cause;
 
 use super::Failure;
 use crate::{
-    cli::SteerArgs,
+    cli::{ProbeArgs, SteerArgs},
     config::{self, CONFIG_DEFAULT, Config, Group},
-    plan::Request,
+    plan::{Request, health::Probes},
 };
 
 /// What is asked for.
@@ -19,19 +19,21 @@ pub(super) struct Wanted {
     pub(super) config: Config,
     /// The part that planning is about.
     pub(super) request: Request,
+    /// How tunnels are probed, by a daemon.
+    pub(super) probes: Option<Probes>,
 }
 
 impl Wanted {
     /// By these arguments, and the configuration file that they name or that lies where one is expected.
-    pub(super) fn of(args: &SteerArgs) -> Result<Self, Failure> {
+    pub(super) fn of(args: &SteerArgs, probe: Option<&ProbeArgs>) -> Result<Self, Failure> {
         if let Some(path) = &args.config {
-            return Self::of_file(path, args);
+            return Self::of_file(path, args, probe);
         }
         let default = Path::new(CONFIG_DEFAULT);
         // One that cannot be looked at is not passed over.
         if !args.name_a_group() && default.try_exists().unwrap_or(true) {
             eprintln!("steerctl: by {CONFIG_DEFAULT}");
-            return Self::of_file(default, args);
+            return Self::of_file(default, args, probe);
         }
         let request = args.request();
         let groups = request.groups.iter().map(|group| Group {
@@ -45,6 +47,7 @@ impl Wanted {
                 ..Config::default()
             },
             request,
+            probes: probe.map(|probe| probe.over(Probes::default())),
         })
     }
 
@@ -56,13 +59,28 @@ impl Wanted {
         }
     }
 
+    /// By a configuration alone.
+    pub(super) fn of_config(config: Config) -> Self {
+        Self {
+            file: None,
+            request: config.request(),
+            probes: Some(config.probes()),
+            config,
+        }
+    }
+
     /// By a file, and these arguments over it.
-    pub(super) fn of_file(path: &Path, args: &SteerArgs) -> Result<Self, Failure> {
+    pub(super) fn of_file(
+        path: &Path,
+        args: &SteerArgs,
+        probe: Option<&ProbeArgs>,
+    ) -> Result<Self, Failure> {
         let config = config::load(path)?;
         Ok(Self {
             // A daemon reads it again, from wherever it is then.
             file: Some(std::path::absolute(path)?),
             request: args.over(config.request()),
+            probes: probe.map(|probe| probe.over(config.probes())),
             config,
         })
     }

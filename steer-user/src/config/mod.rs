@@ -15,7 +15,7 @@ pub use file::{FileError, NewWeights, load};
 pub use problem::{ConfigError, Problem};
 pub use schema::schema;
 pub use types::{
-    Config, FollowRoutes, GROUP_DEFAULT, Group, Placement, Probe, ProbeSpec, Tunnel, Weights,
+    Config, FollowRoutes, GROUP_DEFAULT, Group, Placement, ProbeTable, Tunnel, Weights,
 };
 pub use values::{Label, Switch};
 

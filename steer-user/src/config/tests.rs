@@ -42,12 +42,15 @@ fn everything_at_once() {
         routes.tables,
         [Label::Name("main".into()), Label::Number(100)]
     );
-    let probe = |name| config.probe(name);
-    let target = probe("wg1").expect("probed").target;
+    let probes = config.probes();
+    let target = probes.of("wg1").target;
     assert_eq!(target, Some([10, 9, 0, 2].into()));
-    assert_eq!(probe("wg1").expect("probed").interval.as_secs(), 1);
-    assert_eq!(probe("wg2"), None);
-    assert_eq!(probe("wg7").expect("probed").target, None);
+    assert_eq!(probes.of("wg1").interval.as_secs(), 1);
+    assert!(!probes.of("wg2").enabled && probes.of("wg1").enabled);
+    assert_eq!(probes.of("wg7").target, None);
+    let off = "probe = false\n[[group]]\n[[group.tunnel]]\nname = \"wg0\"\nprobe = true";
+    let probes = Config::parse(off).expect("valid").probes();
+    assert!(probes.of("wg0").enabled && !probes.of("wg1").enabled);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use steer_common::abi::{HookOrder, TUNNEL_ID_MAX, TunnelId};
 
 use super::values::{self, Label, Switch};
+use crate::plan::health::{ProbeSpec, Probes};
 use crate::plan::{self, HookChoice, IdleSpec, MarkMask, MssClamp, WEIGHT_DEFAULT};
 
 /// The name of a group for which none is given.
@@ -53,7 +54,7 @@ pub struct Config {
     #[schemars(with = "values::IdleTable")]
     pub idle: IdleSpec,
     /// Probing of all tunnels; false for none.
-    pub probe: Switch<ProbeSpec>,
+    pub probe: Switch<ProbeTable>,
     /// Groups of tunnels to the same networks.
     #[serde(rename = "group")]
     pub groups: Vec<Group>,
@@ -152,7 +153,7 @@ pub struct Tunnel {
     pub mtu: Option<u32>,
     /// Probing of this tunnel, over what is said for all; false for none.
     #[serde(default)]
-    pub probe: Switch<ProbeSpec>,
+    pub probe: Option<Switch<ProbeTable>>,
 }
 
 fn weight_default() -> u32 {
@@ -162,7 +163,7 @@ fn weight_default() -> u32 {
 /// What is said about probing; the rest is as said for all tunnels, or by default.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct ProbeSpec {
+pub struct ProbeTable {
     /// Whom to send echo requests to, through the tunnel; the far end's tunnel address if not given.
     #[schemars(with = "String")]
     pub target: Option<IpAddr>,
@@ -188,47 +189,17 @@ pub struct ProbeSpec {
     pub degraded_rtt: Option<f64>,
 }
 
-/// How one tunnel is probed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Probe {
-    /// Whom to send echo requests to; `None` for the far end's tunnel address.
-    pub target: Option<IpAddr>,
-    /// Time between two probes.
-    pub interval: Duration,
-    /// After how many missing answers a tunnel is down.
-    pub misses: u32,
-    /// After how many answers it is up again.
-    pub up_after: u32,
-    /// The share of lost probes from which it is degraded, 0 to 1.
-    pub degraded_loss: f64,
-    /// The round trip time from which it is degraded, as a multiple of what is usual.
-    pub degraded_rtt: f64,
-}
-
-impl Default for Probe {
-    fn default() -> Self {
-        Self {
-            target: None,
-            interval: Duration::from_millis(200),
-            misses: 3,
-            up_after: 3,
-            degraded_loss: 0.05,
-            degraded_rtt: 3.0,
-        }
-    }
-}
-
-impl Probe {
-    /// This, with what is said put over it.
-    #[must_use]
-    fn with(self, spec: &ProbeSpec) -> Self {
-        Self {
-            target: spec.target.or(self.target),
-            interval: spec.interval.unwrap_or(self.interval),
-            misses: spec.misses.unwrap_or(self.misses),
-            up_after: spec.up_after.unwrap_or(self.up_after),
-            degraded_loss: spec.degraded_loss.unwrap_or(self.degraded_loss),
-            degraded_rtt: spec.degraded_rtt.unwrap_or(self.degraded_rtt),
+impl ProbeTable {
+    /// What is said here, over this.
+    fn over(&self, spec: ProbeSpec) -> ProbeSpec {
+        ProbeSpec {
+            enabled: true,
+            target: self.target.or(spec.target),
+            interval: self.interval.unwrap_or(spec.interval),
+            misses: self.misses.unwrap_or(spec.misses),
+            up_after: self.up_after.unwrap_or(spec.up_after),
+            degraded_loss: self.degraded_loss.unwrap_or(spec.degraded_loss),
+            degraded_rtt: self.degraded_rtt.unwrap_or(spec.degraded_rtt),
         }
     }
 }
@@ -245,16 +216,24 @@ impl Config {
         tunnels.find(|tunnel| tunnel.name == name)
     }
 
-    /// How a tunnel is probed, also one that the file does not name; `None` where it is not.
-    pub fn probe(&self, tunnel: &str) -> Option<Probe> {
-        let Switch::On(for_all) = &self.probe else {
-            return None;
+    /// How the tunnels are probed.
+    pub fn probes(&self) -> Probes {
+        let switched = |switch: &Switch<ProbeTable>, spec: ProbeSpec| match switch {
+            Switch::Off => ProbeSpec {
+                enabled: false,
+                ..spec
+            },
+            Switch::On(table) => table.over(spec),
         };
-        let probe = Probe::default().with(for_all);
-        match self.tunnel(tunnel).map(|tunnel| &tunnel.probe) {
-            Some(Switch::Off) => None,
-            Some(Switch::On(own)) => Some(probe.with(own)),
-            None => Some(probe),
+        let default = switched(&self.probe, ProbeSpec::default());
+        let tunnels = self.groups.iter().flat_map(|group| &group.tunnels);
+        let own = tunnels.filter_map(|tunnel| {
+            let spec = switched(tunnel.probe.as_ref()?, default.clone());
+            Some((tunnel.name.clone(), spec))
+        });
+        Probes {
+            tunnels: own.collect(),
+            default,
         }
     }
 }

@@ -23,9 +23,6 @@ pub(super) const MTU_MIN: u32 = 576;
 pub(super) const MTU_MAX: u32 = 65_535;
 /// Probes, and answers, that make a difference.
 pub(super) const COUNT_MAX: u32 = 100;
-/// Times of probing.
-const INTERVAL_MIN: Duration = Duration::from_millis(20);
-const INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// Multiples of a usual time.
 pub(super) const MULTIPLE_MAX: f64 = 1_000.0;
 
@@ -291,18 +288,8 @@ fn prefix<'de, D: Deserializer<'de>>(from: D) -> Result<IpNet, D::Error> {
 
 pub(super) fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
     let text = Cow::<str>::deserialize(from)?;
-    let time = humantime::parse_duration(text.trim())
-        .map_err(|_| D::Error::custom(format!("{text:?} is not a time")))?;
-    if (INTERVAL_MIN..=INTERVAL_MAX).contains(&time) {
-        return Ok(Some(time));
-    }
-    let (min, max) = (
-        humantime::format_duration(INTERVAL_MIN),
-        humantime::format_duration(INTERVAL_MAX),
-    );
-    Err(D::Error::custom(format!(
-        "{text:?} is not between {min} and {max}"
-    )))
+    let interval = plan::health::interval(&text);
+    interval.map(Some).map_err(D::Error::custom)
 }
 
 pub(super) fn share<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {

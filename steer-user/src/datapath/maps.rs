@@ -21,9 +21,11 @@ mod flows;
 mod history;
 mod prefixes;
 mod shapes;
+mod tunnel_words;
 
 pub use history::MoveCursor;
 pub use shapes::{check_abi, check_shapes, pinned_abi};
+pub use tunnel_words::TunnelWords;
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
@@ -138,6 +140,14 @@ impl Maps {
         self.tunnels.set(id.into(), tunnel)
     }
 
+    /// The tunnels' states in shared memory, for changes without the write lock.
+    pub fn tunnel_words(&self) -> Result<TunnelWords> {
+        TunnelWords::of(self.tunnels.data().fd()).map_err(|source| DatapathError::Io {
+            path: maps::TUNNELS.into(),
+            source,
+        })
+    }
+
     /// A tunnel's name, weight and group.
     pub fn tunnel_info(&self, id: TunnelId) -> Result<TunnelInfo> {
         self.tunnel_info.get(id.into())
@@ -188,11 +198,14 @@ impl Maps {
         self.tunnel_health.set(id.into(), health)
     }
 
-    /// Makes a new bucket table and puts it in the place of the old one. A packet sees the one or
-    /// the other.
+    /// Makes a new bucket table and puts it in the place of the old one, if that is another. A packet
+    /// sees the one or the other.
     pub fn swap_buckets(&mut self, group: GroupId, members: &[Member]) -> Result<()> {
         let mut table = Box::new(BucketTable::zeroed());
         buckets::fill(&mut table.buckets, members);
+        if self.buckets(group)?.is_some_and(|now| now == table) {
+            return Ok(());
+        }
         wait_for_packets();
         self.bucket_tables.set(&u32::from(group), &*table)
     }

@@ -216,6 +216,12 @@ impl PinDir {
         }
     }
 
+    /// Whether there is a daemon.
+    pub fn has_daemon(&self) -> bool {
+        let held = |file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err();
+        File::open(&self.path).is_ok_and(held)
+    }
+
     /// Asks the daemon, if there is one, to stop without touching anything.
     pub fn dismiss_daemon(&self) -> Result<(), DatapathError> {
         self.become_daemon().map(drop)

@@ -44,6 +44,11 @@ impl<const N: usize> Records<N> {
         })
     }
 
+    /// The map itself.
+    pub(super) fn data(&self) -> &MapData {
+        self.map.map()
+    }
+
     pub(super) fn get<T: CheckedBitPattern>(&self, index: u32) -> Result<T> {
         decode(self.name, &self.map.get(&index, 0).map_err(on(self.name))?)
     }

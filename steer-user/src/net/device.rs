@@ -87,6 +87,8 @@ pub struct Device {
     pub vlan: Option<Vlan>,
     /// Addresses with their on-link prefix lengths.
     pub addresses: Vec<IpNet>,
+    /// The far ends of point-to-point addresses.
+    pub peer_addresses: Vec<IpAddr>,
     /// Present when the device is WireGuard and would tell.
     pub wireguard: Option<WireGuard>,
 }
@@ -144,6 +146,10 @@ pub struct Peer {
     pub allowed_ips: Vec<IpNet>,
     /// Time of the latest handshake since the Unix epoch; `None` when there was none.
     pub latest_handshake: Option<Duration>,
+    /// Bytes that came from it, handshakes and empty packets too.
+    pub rx_bytes: u64,
+    /// Bytes that went to it.
+    pub tx_bytes: u64,
 }
 
 impl WireGuard {
@@ -160,6 +166,17 @@ impl WireGuard {
             .iter()
             .filter_map(|peer| peer.endpoint)
             .map(|endpoint| endpoint.ip())
+    }
+
+    /// The peer to which packets for this address go, by the longest allowed IP.
+    pub fn peer_of(&self, address: IpAddr) -> Option<&Peer> {
+        let length = |peer: &&Peer| {
+            let allowed = peer.allowed_ips.iter();
+            let matching = allowed.filter(|network| network.contains(&address));
+            matching.map(IpNet::prefix_len).max()
+        };
+        let peers = self.peers.iter().filter(|peer| length(peer).is_some());
+        peers.max_by_key(length)
     }
 
     /// The latest handshake of any peer, since the Unix epoch.
@@ -208,6 +225,30 @@ mod tests {
         assert!(has_no_mac_header(0xFFFE), "WireGuard and TUN");
         assert!(!has_no_mac_header(1), "Ethernet");
         assert!(!has_no_mac_header(772), "loopback");
+    }
+
+    #[test]
+    fn the_peer_of_an_address() {
+        let peer = |allowed: &str, rx_bytes| Peer {
+            allowed_ips: vec![allowed.parse().expect("a network")],
+            rx_bytes,
+            ..Peer::default()
+        };
+        let wireguard = WireGuard {
+            peers: vec![
+                peer("10.0.0.0/8", 1),
+                peer("10.9.0.2/32", 2),
+                peer("fd00::/8", 3),
+            ],
+            ..WireGuard::default()
+        };
+        let of = |address: &str| {
+            let address = address.parse().expect("an address");
+            wireguard.peer_of(address).map(|peer| peer.rx_bytes)
+        };
+        assert_eq!(of("10.9.0.2"), Some(2));
+        assert_eq!(of("10.9.0.3"), Some(1));
+        assert_eq!(of("192.0.2.1"), None);
     }
 
     fn vlan(ifindex: u32, parent: u32) -> Device {

@@ -1,5 +1,7 @@
 //! Devices and addresses from route netlink.
 
+use std::net::IpAddr;
+
 use futures_util::TryStreamExt;
 use ipnet::IpNet;
 use netlink_packet_route::address::AddressAttribute;
@@ -33,28 +35,29 @@ impl Netlink {
             else {
                 continue;
             };
-            // On a point-to-point device IFA_ADDRESS is the far end and IFA_LOCAL ours.
-            let local = message
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    AddressAttribute::Local(address) => Some(*address),
-                    _ => None,
-                });
-            let address = local.or_else(|| {
-                message
-                    .attributes
-                    .iter()
-                    .find_map(|attribute| match attribute {
-                        AddressAttribute::Address(address) => Some(*address),
-                        _ => None,
-                    })
-            });
-            let network =
-                address.and_then(|address| IpNet::new(address, message.header.prefix_len).ok());
+            let (own, peer) = ends(&message.attributes);
+            let network = own.and_then(|own| IpNet::new(own, message.header.prefix_len).ok());
             device.addresses.extend(network);
+            device.peer_addresses.extend(peer);
         }
         Ok(devices)
+    }
+}
+
+/// The own address of an address message and, if it is a point-to-point one, the far end's.
+fn ends(attributes: &[AddressAttribute]) -> (Option<IpAddr>, Option<IpAddr>) {
+    let (mut local, mut address) = (None, None);
+    for attribute in attributes {
+        match attribute {
+            AddressAttribute::Local(ours) => local = Some(*ours),
+            AddressAttribute::Address(ours_or_theirs) => address = Some(*ours_or_theirs),
+            _ => {}
+        }
+    }
+    // IPv6 has IFA_LOCAL only where there is a far end; IPv4 has both, alike where there is none.
+    match local {
+        Some(ours) => (local, address.filter(|theirs| *theirs != ours)),
+        None => (address, None),
     }
 }
 
@@ -192,6 +195,18 @@ mod tests {
             id: 4_094,
         };
         assert_eq!(service.vlan, Some(expected));
+    }
+
+    #[test]
+    fn point_to_point_addresses() {
+        let [ours, theirs] = ["10.9.0.1", "10.9.0.2"].map(|text| text.parse().expect("address"));
+        let (local, address) = (AddressAttribute::Local, AddressAttribute::Address);
+        assert_eq!(
+            ends(&[address(theirs), local(ours)]),
+            (Some(ours), Some(theirs))
+        );
+        assert_eq!(ends(&[address(ours), local(ours)]), (Some(ours), None));
+        assert_eq!(ends(&[address(ours)]), (Some(ours), None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! that moment, so [`enter_netns`] comes before everything else.
 
 mod device;
+mod echo;
 mod events;
 mod exchange;
 mod links;
@@ -24,6 +25,7 @@ mod wireguard;
 use std::io;
 
 pub use device::{Device, Devices, Master, MasterKind, Peer, Vlan, WireGuard, has_no_mac_header};
+pub use echo::Echo;
 pub use events::{DeviceEvent, DeviceEvents};
 pub use lookup::{KernelRoute, PacketOrigin, RouteQuery};
 pub use marks::{MarkUser, mark_users};
@@ -34,6 +36,7 @@ pub use routes::{NoRoute, RouteOutcome, TunnelRoute};
 pub use routing::{Family, OwnRouting, ROUTE_PROTOCOL};
 pub use rule::{MarkRule, Rule, RuleAction};
 pub use rules::RuleChanges;
+pub use wireguard::ask as ask_wireguard;
 
 /// Why the kernel did not tell or do what was asked.
 #[derive(Debug, thiserror::Error)]

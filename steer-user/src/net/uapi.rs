@@ -67,6 +67,8 @@ fn parse(answer: &str) -> Option<WireGuard> {
         match key {
             "endpoint" => peer.endpoint = value.parse().ok(),
             "allowed_ip" => peer.allowed_ips.extend(value.parse::<IpNet>()),
+            "rx_bytes" => peer.rx_bytes = value.parse().ok()?,
+            "tx_bytes" => peer.tx_bytes = value.parse().ok()?,
             "last_handshake_time_sec" => seconds = value.parse().ok()?,
             "last_handshake_time_nsec" => nanoseconds = value.parse().ok()?,
             _ => continue,
@@ -83,7 +85,7 @@ mod tests {
 
     const ANSWER: &str = "private_key=00\nlisten_port=51820\nfwmark=51820\npublic_key=aa\n\
         endpoint=192.0.2.1:51820\nlast_handshake_time_sec=1700000000\n\
-        last_handshake_time_nsec=5\nallowed_ip=10.2.0.0/16\nallowed_ip=fd00:2::/64\n\
+        last_handshake_time_nsec=5\nrx_bytes=92\ntx_bytes=148\nallowed_ip=10.2.0.0/16\nallowed_ip=fd00:2::/64\n\
         public_key=bb\nendpoint=[2001:db8::1]:7\nlast_handshake_time_sec=0\n\
         last_handshake_time_nsec=0\nprotocol_version=1\nerrno=0\n\n";
 
@@ -109,6 +111,10 @@ mod tests {
         assert_eq!(
             device.latest_handshake(),
             Some(Duration::new(1_700_000_000, 5))
+        );
+        assert_eq!(
+            (device.peers[0].rx_bytes, device.peers[0].tx_bytes),
+            (92, 148)
         );
         assert_eq!(device.peers[1].latest_handshake, None);
     }

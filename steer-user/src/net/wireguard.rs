@@ -23,16 +23,19 @@ use super::{Device, Peer, WireGuard, uapi};
 /// Fills in `wireguard` of every device that is WireGuard and would tell.
 pub(super) async fn ask_all(devices: &mut [Device]) {
     for device in devices {
-        let answer = match device.kind.as_deref() {
-            Some("wireguard") => ask_kernel(device.ifindex).await,
-            Some("tun") if device.layer3 => uapi::get(&device.name).await,
-            _ => continue,
-        };
-        match answer {
-            Ok(wireguard) => device.wireguard = Some(wireguard),
-            Err(error) => debug!("{}: WireGuard does not answer: {error}", device.name),
-        }
+        device.wireguard = ask(device).await;
     }
+}
+
+/// What WireGuard tells of a device now; `None` if it is not WireGuard, or would not tell.
+pub async fn ask(device: &Device) -> Option<WireGuard> {
+    let answer = match device.kind.as_deref() {
+        Some("wireguard") => ask_kernel(device.ifindex).await,
+        Some("tun") if device.layer3 => uapi::get(&device.name).await,
+        _ => return None,
+    };
+    let told = |error: &io::Error| debug!("{}: WireGuard does not answer: {error}", device.name);
+    answer.inspect_err(told).ok()
 }
 
 async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
@@ -42,21 +45,32 @@ async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
         attributes: vec![WireguardAttribute::IfIndex(ifindex)],
     });
     message.set_resolved_family_id(family);
-    let mut device = WireGuard::default();
+    let mut answer = Answer::default();
     for part in exchange(NETLINK_GENERIC, message.into(), NLM_F_DUMP).await? {
-        add_part(&mut device, &part.payload.attributes);
+        answer.add(&part.payload.attributes);
     }
-    Ok(device)
+    Ok(answer.device)
 }
 
-/// Adds one part of the answer. Only the first one has more than peers.
-fn add_part(device: &mut WireGuard, attributes: &[WireguardAttribute]) {
-    for attribute in attributes {
-        match attribute {
-            WireguardAttribute::Peers(peers) => add_peers(device, peers),
-            // 0 is "none".
-            WireguardAttribute::Fwmark(mark) if *mark != 0 => device.fwmark = Some(*mark),
-            _ => {}
+/// What the parts of an answer have told so far.
+#[derive(Default)]
+struct Answer {
+    device: WireGuard,
+    /// Key of the last peer.
+    last: Option<[u8; 32]>,
+}
+
+impl Answer {
+    /// Adds one part. Only the first one has more than peers.
+    fn add(&mut self, attributes: &[WireguardAttribute]) {
+        let device = &mut self.device;
+        for attribute in attributes {
+            match attribute {
+                WireguardAttribute::Peers(peers) => add_peers(device, &mut self.last, peers),
+                // 0 is "none".
+                WireguardAttribute::Fwmark(mark) if *mark != 0 => device.fwmark = Some(*mark),
+                _ => {}
+            }
         }
     }
 }
@@ -79,12 +93,14 @@ async fn family_id(name: &str) -> io::Result<u16> {
 }
 
 /// Adds peers of one part of the answer. A peer whose allowed IPs do not fit
-/// into one part is continued in the next one under the same key, without endpoint.
-fn add_peers(device: &mut WireGuard, peers: &[WireguardPeer]) {
+/// into one part is continued in the next one under the same key, with nothing else.
+fn add_peers(device: &mut WireGuard, last: &mut Option<[u8; 32]>, peers: &[WireguardPeer]) {
     for attributes in peers {
         let mut peer = Peer::default();
+        let mut key = None;
         for attribute in attributes.iter() {
             match attribute {
+                WireguardPeerAttribute::PublicKey(of) => key = Some(*of),
                 WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(*endpoint),
                 WireguardPeerAttribute::AllowedIps(networks) => {
                     peer.allowed_ips
@@ -96,10 +112,18 @@ fn add_peers(device: &mut WireGuard, peers: &[WireguardPeer]) {
                     peer.latest_handshake =
                         (seconds > 0).then(|| Duration::new(seconds, nanoseconds));
                 }
+                WireguardPeerAttribute::RxBytes(bytes) => peer.rx_bytes = *bytes,
+                WireguardPeerAttribute::TxBytes(bytes) => peer.tx_bytes = *bytes,
                 _ => {}
             }
         }
-        device.peers.push(peer);
+        match device.peers.last_mut() {
+            Some(begun) if key.is_some() && key == *last => {
+                begun.allowed_ips.append(&mut peer.allowed_ips);
+            }
+            _ => device.peers.push(peer),
+        }
+        *last = key;
     }
 }
 
@@ -147,28 +171,44 @@ mod tests {
                 seconds: 7,
                 nano_seconds: 5,
             }),
+            WireguardPeerAttribute::RxBytes(1_000),
+            WireguardPeerAttribute::TxBytes(u64::MAX),
             WireguardPeerAttribute::AllowedIps(vec![WireguardAllowedIp(vec![
                 WireguardAllowedIpAttr::Family(WireguardAddressFamily::Ipv4),
                 WireguardAllowedIpAttr::IpAddr("10.2.0.0".parse().expect("address")),
                 WireguardAllowedIpAttr::Cidr(16),
             ])]),
         ]);
-        let mut device = WireGuard::default();
-        add_part(&mut device, &[WireguardAttribute::Fwmark(0)]);
-        assert_eq!(device, WireGuard::default());
-        add_part(
-            &mut device,
-            &[
-                WireguardAttribute::Fwmark(51_820),
-                WireguardAttribute::Peers(vec![peer]),
-            ],
-        );
+        let mut answer = Answer::default();
+        answer.add(&[WireguardAttribute::Fwmark(0)]);
+        assert_eq!(answer.device, WireGuard::default());
+        answer.add(&[
+            WireguardAttribute::Fwmark(51_820),
+            WireguardAttribute::Peers(vec![peer]),
+        ]);
+        // The rest of its allowed IPs, and another peer.
+        let more = |key| {
+            WireguardPeer(vec![
+                WireguardPeerAttribute::PublicKey([key; 32]),
+                WireguardPeerAttribute::AllowedIps(vec![WireguardAllowedIp(vec![
+                    WireguardAllowedIpAttr::IpAddr("fd00::".parse().expect("address")),
+                    WireguardAllowedIpAttr::Cidr(8),
+                ])]),
+            ])
+        };
+        answer.add(&[WireguardAttribute::Peers(vec![more(1), more(2)])]);
+        let device = answer.device;
         let expected = Peer {
             endpoint: "192.0.2.1:51820".parse().ok(),
-            allowed_ips: vec!["10.2.0.0/16".parse().expect("network")],
+            allowed_ips: ["10.2.0.0/16", "fd00::/8"]
+                .map(|network| network.parse().expect("network"))
+                .into(),
             latest_handshake: Some(Duration::new(7, 5)),
+            rx_bytes: 1_000,
+            tx_bytes: u64::MAX,
         };
-        assert_eq!(device.peers, [expected]);
+        assert_eq!(device.peers[0], expected);
+        assert_eq!(device.peers.len(), 2);
         assert_eq!(device.fwmark, Some(51_820));
     }
 }

@@ -107,12 +107,16 @@ pub struct TunnelReport {
     pub moved_in: u64,
     /// Flows moved away from it.
     pub moved_out: u64,
-    /// Round-trip time.
+    /// Round-trip time of the probes, smoothed; `null` when none was answered lately.
     pub rtt_ms: Option<f64>,
-    /// Lost share of probes, 0 to 1.
+    /// How much it varies, smoothed.
+    pub jitter_ms: Option<f64>,
+    /// Lost share of the latest probes, 0 to 1.
     pub loss: Option<f64>,
     /// Time since the latest WireGuard handshake.
     pub handshake_age_secs: Option<u64>,
+    /// Its tier: tunnels of a larger one take new flows only while none of a smaller one can.
+    pub tier: u32,
 }
 
 impl StatusReport {
@@ -213,8 +217,16 @@ impl GroupReport {
             let _ = writeln!(out, "  {}", paint(warning, Tone::Bad, colour));
         }
         out.push('\n');
-        let rows: Vec<Vec<Cell>> = self.tunnels.iter().map(TunnelReport::row).collect();
-        out.push_str(&table::render(&TunnelReport::HEADER, &rows, "  ", colour));
+        let has_tiers = self.tunnels.iter().any(|tunnel| tunnel.tier > 0);
+        let columns = || {
+            TunnelReport::COLUMNS
+                .iter()
+                .filter(|column| has_tiers || **column != "TIER")
+        };
+        let header: Vec<&str> = columns().copied().collect();
+        let row = |tunnel: &TunnelReport| columns().map(|column| tunnel.cell(column)).collect();
+        let rows: Vec<Vec<Cell>> = self.tunnels.iter().map(row).collect();
+        out.push_str(&table::render(&header, &rows, "  ", colour));
         out
     }
 
@@ -241,13 +253,16 @@ impl GroupReport {
 }
 
 impl TunnelReport {
-    const HEADER: [&str; 14] = [
+    const COLUMNS: [&str; 17] = [
         "TUNNEL",
         "ID",
+        "TIER",
         "WEIGHT",
         "SHARE",
         "ADMIN",
         "HEALTH",
+        "RTT",
+        "LOSS",
         "FLOWS",
         "TX",
         "RX",
@@ -258,34 +273,33 @@ impl TunnelReport {
         "REASON",
     ];
 
-    fn row(&self) -> Vec<Cell> {
-        let admin = if self.admin == "active" {
-            Tone::Plain
-        } else {
-            Tone::Warning
-        };
-        let health = match self.health.as_str() {
-            "down" => Tone::Bad,
-            "degraded" => Tone::Warning,
-            _ => Tone::Plain,
-        };
-        let handshake = self.handshake_age_secs.map_or_else(|| "-".into(), seconds);
-        vec![
-            text(&self.name),
-            number(&self.id),
-            number(&self.weight),
-            number(&percent(self.share)),
-            text(&self.admin).toned(admin),
-            text(&self.health).toned(health),
-            number(&self.flows),
-            number(&bytes(self.tx_bytes)),
-            number(&bytes(self.rx_bytes)),
-            number(&self.new_flows),
-            number(&self.moved_in),
-            number(&self.moved_out),
-            number(&handshake),
-            text(self.health_reason.as_deref().unwrap_or_default()),
-        ]
+    /// What is in one of [`TunnelReport::COLUMNS`].
+    fn cell(&self, column: &str) -> Cell {
+        let or_dash = |text: Option<String>| number(&text.unwrap_or_else(|| "-".into()));
+        match column {
+            "TUNNEL" => text(&self.name),
+            "ID" => number(&self.id),
+            "TIER" => number(&self.tier),
+            "WEIGHT" => number(&self.weight),
+            "SHARE" => number(&percent(self.share)),
+            "ADMIN" if self.admin == "active" => text(&self.admin),
+            "ADMIN" => text(&self.admin).toned(Tone::Warning),
+            "HEALTH" => text(&self.health).toned(match self.health.as_str() {
+                "down" => Tone::Bad,
+                "degraded" => Tone::Warning,
+                _ => Tone::Plain,
+            }),
+            "RTT" => or_dash(self.rtt_ms.map(|rtt_ms| format!("{rtt_ms:.1} ms"))),
+            "LOSS" => or_dash(self.loss.map(percent)),
+            "FLOWS" => number(&self.flows),
+            "TX" => number(&bytes(self.tx_bytes)),
+            "RX" => number(&bytes(self.rx_bytes)),
+            "NEW" => number(&self.new_flows),
+            "IN" => number(&self.moved_in),
+            "OUT" => number(&self.moved_out),
+            "HANDSHAKE" => or_dash(self.handshake_age_secs.map(seconds)),
+            _ => text(self.health_reason.as_deref().unwrap_or_default()),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod events;
 mod flow;
 mod gateway;
 mod group;
+pub mod health;
 mod ids;
 mod lan;
 mod limits;
@@ -20,6 +21,7 @@ mod prefixes;
 pub mod rebalance;
 mod replies;
 mod surroundings;
+mod tiers;
 mod types;
 mod values;
 
@@ -38,6 +40,7 @@ pub use pace::{DrainPace, RATE_MAX, Rate};
 pub use prefixes::{check_prefix, conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use surroundings::{Surroundings, surroundings};
+pub use tiers::{Candidate as TunnelCandidate, members};
 pub use types::{
     Attachment, Existing, ExistingGroup, ExistingTunnel, GroupPlan, GroupRequest, HookChoice,
     Machine, MssClamp, Plan, PlannedHook, PlannedTunnel, Request, TunnelRequest, attachments,

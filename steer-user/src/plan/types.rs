@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use steer_common::abi::{Admin, GroupId, Health, HookKind, HookMode, HookOrder, TunnelId};
 
+use super::health::{DeviceState, Probes};
 use super::{Idle, IdleSpec, MarkMask, Marks, PlanError, SysctlChange, TunnelSpec};
 use crate::net::{Devices, Netfilter, Rule};
 
@@ -365,6 +366,22 @@ impl Plan {
         });
         of_tunnels.chain(on_lan).collect()
     }
+
+    /// Refuses probes for a tunnel that is in no group.
+    pub fn check_probes(&self, probes: &Probes, existing: &Existing) -> Result<(), PlanError> {
+        let own = self.tunnels().map(|tunnel| &tunnel.name);
+        let others = existing
+            .tunnels()
+            .filter(|(group, _)| !self.concerns(group.id.into()));
+        let known: Vec<_> = own.chain(others.map(|(_, tunnel)| &tunnel.name)).collect();
+        let unknown = probes.tunnels.keys().find(|name| !known.contains(name));
+        unknown.map_or(Ok(()), |name| {
+            Err(PlanError::NoSuchTunnel {
+                name: name.clone(),
+                existing: known.into_iter().cloned().collect(),
+            })
+        })
+    }
 }
 
 /// Every program of a mode, for tunnels and LAN devices that exist.
@@ -424,4 +441,15 @@ pub struct PlannedTunnel {
     /// What its `rp_filter` was before steer changed it, or is to be changed; plus 1, and 0 where
     /// steer does not.
     pub rp_filter_before: u32,
+}
+
+impl PlannedTunnel {
+    /// What its device is now.
+    pub fn device_state(&self) -> DeviceState {
+        match (self.ifindex, self.up) {
+            (0, _) => DeviceState::Gone,
+            (_, false) => DeviceState::Down,
+            (_, true) => DeviceState::Up,
+        }
+    }
 }

@@ -58,6 +58,10 @@ pub enum ValueError {
     Time { given: String },
     #[error("{given:?} is not a time to look back, nor a moment")]
     Since { given: String },
+    #[error("probe interval {given:?} is not a time between 20ms and 10s")]
+    ProbeInterval { given: String },
+    #[error("probe target {given:?} is not NAME=ADDR with the address of one host")]
+    ProbeTarget { given: String },
     #[error("protocol {given:?} is not known")]
     Protocol { given: String },
     #[error("{given:?} is not an address with or without a port or identifier")]
@@ -84,6 +88,8 @@ impl ValueError {
             Self::Since { .. } => {
                 Some("for example --since 10m or --since 2026-02-03T14:05:00Z".into())
             }
+            Self::ProbeInterval { .. } => Some("for example --probe-interval 500ms".into()),
+            Self::ProbeTarget { .. } => Some("for example --probe-target wg0=10.9.0.2".into()),
             Self::Protocol { .. } => Some(
                 "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah, l2tp or a number to 255"
                     .into(),

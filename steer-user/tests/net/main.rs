@@ -3,6 +3,7 @@
 
 mod clsact;
 mod devices;
+mod echo;
 mod events;
 mod lookup;
 mod routes;

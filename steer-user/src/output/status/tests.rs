@@ -14,7 +14,7 @@ fn tunnel(id: u8) -> TunnelReport {
         share: 0.5,
         admin: "active".into(),
         health: "up".into(),
-        health_reason: None,
+        health_reason: Some("its far end answers".into()),
         mtu: Some(1_420),
         flows: 12,
         tx_packets: 1_000,
@@ -24,9 +24,11 @@ fn tunnel(id: u8) -> TunnelReport {
         new_flows: 40,
         moved_in: 0,
         moved_out: 2,
-        rtt_ms: None,
-        loss: None,
+        rtt_ms: Some(12.34),
+        jitter_ms: Some(0.5),
+        loss: Some(0.03),
         handshake_age_secs: Some(75),
+        tier: 0,
     }
 }
 
@@ -70,7 +72,10 @@ fn sample() -> StatusReport {
                 TunnelReport {
                     share: 0.0,
                     health: "down".into(),
-                    health_reason: Some("device is down".into()),
+                    health_reason: Some("its device is down".into()),
+                    rtt_ms: None,
+                    jitter_ms: None,
+                    loss: None,
                     handshake_age_secs: None,
                     ..tunnel(1)
                 },
@@ -96,6 +101,16 @@ fn sample() -> StatusReport {
 #[test]
 fn for_people() {
     insta::assert_snapshot!(sample().render(Colour::Off));
+}
+
+#[test]
+fn tiers_are_shown_where_there_are_some() {
+    let mut report = sample();
+    assert!(!report.render(Colour::Off).contains("TIER"));
+    report.groups[0].tunnels[1].tier = 1;
+    let text = report.render(Colour::Off);
+    assert!(text.contains("TUNNEL  ID  TIER  WEIGHT"), "{text}");
+    assert!(text.contains("wg1      1     1       1"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,366 @@
+//! Tunnels that do what tunnels do: they delay, lose, die and come back.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// A tunnel and its machine, stepped by hand.
+struct Link {
+    machine: Machine,
+    now_ns: u64,
+    interval: Duration,
+    next_probe_ns: u64,
+    next_sample_ns: u64,
+    /// Answers under way, with the time at which they come.
+    answers: Vec<(u64, u64)>,
+    rtt_ns: u64,
+    is_cut: bool,
+    /// Whether the far end answers probes at all.
+    is_talkative: bool,
+    wireguard: Sample,
+    /// What changed, and when.
+    log: Vec<(u64, Health, HealthReason)>,
+}
+
+impl Link {
+    fn new(spec: &ProbeSpec, rtt_ms: u64) -> Self {
+        Self::known(spec, rtt_ms, FRESH)
+    }
+
+    fn known(spec: &ProbeSpec, rtt_ms: u64, known: Verdict) -> Self {
+        let mut machine = Machine::new(spec.clone(), known, 0);
+        machine.set_device(DeviceState::Up);
+        machine.set_means(Means::Echo(TARGET));
+        Self {
+            machine,
+            now_ns: 0,
+            interval: spec.interval,
+            next_probe_ns: 0,
+            next_sample_ns: 0,
+            answers: Vec::new(),
+            rtt_ns: rtt_ms * MS,
+            is_cut: false,
+            is_talkative: true,
+            wireguard: Sample {
+                latest_handshake: Some(Duration::from_secs(1)),
+                ..Sample::default()
+            },
+            log: Vec::new(),
+        }
+    }
+
+    /// Lets time pass, a millisecond at a time.
+    fn run(&mut self, time: Duration) -> &mut Self {
+        let end_ns = self.now_ns + nanos(time);
+        while self.now_ns < end_ns {
+            self.now_ns += MS;
+            let due: Vec<_> = self
+                .answers
+                .extract_if(.., |(at_ns, _)| *at_ns <= self.now_ns)
+                .collect();
+            for (_, number) in due {
+                if !self.is_cut {
+                    self.machine.answered(number, self.now_ns);
+                }
+            }
+            if self.now_ns >= self.next_probe_ns {
+                self.next_probe_ns = self.now_ns + nanos(self.interval);
+                let number = self.machine.probe(self.now_ns);
+                self.wireguard.tx_bytes += 100;
+                if !self.is_cut && self.is_talkative {
+                    self.answers.push((self.now_ns + self.rtt_ns, number));
+                    self.wireguard.rx_bytes += 100;
+                }
+            }
+            if self.now_ns >= self.next_sample_ns {
+                self.next_sample_ns = self.now_ns + SEC;
+                // The far end's empty packets.
+                if !self.is_cut && self.now_ns % (10 * SEC) < SEC {
+                    self.wireguard.rx_bytes += 32;
+                    // New keys, as often as WireGuard wants them.
+                    let epoch = self.now_ns / (120 * SEC);
+                    self.wireguard.latest_handshake = Some(Duration::from_secs(1 + epoch));
+                }
+                self.machine.sampled(self.now_ns, self.wireguard);
+            }
+            let changed = self.machine.judge(self.now_ns);
+            let entry = |t: Transition| (self.now_ns, t.after.health, t.after.reason);
+            self.log.extend(changed.map(entry));
+        }
+        self
+    }
+
+    fn cut(&mut self) -> u64 {
+        self.is_cut = true;
+        self.answers.clear();
+        self.now_ns
+    }
+
+    fn restore(&mut self) -> u64 {
+        self.is_cut = false;
+        self.now_ns
+    }
+
+    /// When it got this health after that moment.
+    fn since(&self, health: Health, after_ns: u64) -> Option<u64> {
+        let mut log = self.log.iter();
+        let found = log.find(|(at_ns, to, _)| *at_ns > after_ns && *to == health)?;
+        Some(found.0 - after_ns)
+    }
+
+    fn now(&self) -> (Health, HealthReason) {
+        let verdict = self.machine.verdict();
+        (verdict.health, verdict.reason)
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_silent_death_and_the_return() {
+    let spec = ProbeSpec::default();
+    // At every moment between two probes.
+    for offset in (0..200).step_by(7) {
+        let mut link = Link::new(&spec, 2);
+        link.run(10 * SECOND + Duration::from_millis(offset));
+        assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+        let cut_ns = link.cut();
+        link.run(3 * SECOND);
+        let detected = link.since(Health::Down, cut_ns).expect("down");
+        assert!(detected < 800 * MS, "after {} ms", detected / MS);
+        assert!(detected > 400 * MS, "after {} ms", detected / MS);
+        assert_eq!(link.now(), (Health::Down, HealthReason::NotAnswering));
+        let back_ns = link.restore();
+        link.run(3 * SECOND);
+        let recovered = link.since(Health::Up, back_ns).expect("up");
+        assert!(recovered <= 605 * MS, "after {} ms", recovered / MS);
+    }
+}
+
+#[test]
+fn a_far_end_that_never_answers() {
+    let spec = ProbeSpec::default();
+    let mut link = Link::new(&spec, 2);
+    link.is_talkative = false;
+    link.run(120 * SECOND);
+    // It lives, by WireGuard's word.
+    assert_eq!(link.now(), (Health::Unknown, HealthReason::NoAnswerYet));
+    assert_eq!(link.log.len(), 1);
+    let cut_ns = link.cut();
+    link.run(60 * SECOND);
+    assert_eq!(link.now(), (Health::Down, HealthReason::NoReplies));
+    let detected = link.since(Health::Down, cut_ns).expect("down");
+    assert!(detected <= 36 * SEC, "after {} ms", detected / MS);
+    let back_ns = link.restore();
+    link.run(60 * SECOND);
+    let used = link.since(Health::Unknown, back_ns).expect("used");
+    assert!(used <= 11 * SEC, "after {} ms", used / MS);
+    // It learns to talk.
+    link.is_talkative = true;
+    link.run(SECOND);
+    assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+}
+
+#[test]
+fn dead_from_the_start() {
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.cut();
+    link.wireguard.latest_handshake = None;
+    link.run(10 * SECOND);
+    assert_eq!(link.now(), (Health::Down, HealthReason::NoReplies));
+    let detected = link.since(Health::Down, 0).expect("down");
+    assert!(detected <= 9 * SEC, "after {} ms", detected / MS);
+}
+
+#[test]
+fn a_restart_keeps_what_was_down() {
+    let spec = ProbeSpec::default();
+    let mut link = Link::known(&spec, 2, down(HealthReason::NotAnswering));
+    link.is_talkative = false;
+    link.run(60 * SECOND);
+    // That WireGuard hears something is not enough: it may be one way only.
+    assert_eq!(link.now(), (Health::Down, HealthReason::NotAnswering));
+    let back_ns = link.now_ns;
+    link.is_talkative = true;
+    link.run(SECOND);
+    assert!(link.since(Health::Up, back_ns) <= Some(605 * MS));
+
+    let mut off = Machine::new(ProbeSpec::off(), down(HealthReason::NotAnswering), 0);
+    off.set_means(Means::Device);
+    assert!(off.judge(MS).is_some());
+    assert_eq!(off.verdict().health, Health::Up);
+}
+
+#[test]
+fn the_device_goes_and_comes_back() {
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.run(5 * SECOND);
+    for (state, reason) in [
+        (DeviceState::Gone, HealthReason::DeviceGone),
+        (DeviceState::Down, HealthReason::DeviceDown),
+    ] {
+        link.machine.set_device(state);
+        link.run(Duration::from_millis(1));
+        assert_eq!(link.now(), (Health::Down, reason));
+        link.run(5 * SECOND);
+        // Even an answer is none from a device that is not there.
+        assert_eq!(link.now(), (Health::Down, reason));
+        link.machine.set_device(DeviceState::Up);
+        let back_ns = link.now_ns;
+        link.run(Duration::from_millis(10));
+        assert_eq!(link.now(), (Health::Down, HealthReason::NoAnswerYet));
+        link.run(SECOND);
+        assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+        let used = link.since(Health::Up, back_ns).expect("up");
+        assert!(used <= 605 * MS, "after {} ms", used / MS);
+    }
+}
+
+#[test]
+fn flapping_costs_time() {
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.run(5 * SECOND);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        link.cut();
+        link.run(2 * SECOND);
+        let back_ns = link.restore();
+        link.run(70 * SECOND);
+        waits.push(link.since(Health::Up, back_ns).expect("up") / SEC);
+    }
+    // Once in 72 s: it fades almost as fast as it grows.
+    assert!(waits.iter().all(|wait| *wait <= 2), "{waits:?}");
+    waits.clear();
+    for _ in 0..6 {
+        link.cut();
+        link.run(2 * SECOND);
+        let back_ns = link.restore();
+        while link.now().0 != Health::Up {
+            link.run(Duration::from_millis(100));
+        }
+        waits.push((link.now_ns - back_ns) / SEC);
+    }
+    assert!(waits.last() >= Some(&8), "{waits:?}");
+    let flapping = |entry: &&(u64, Health, HealthReason)| entry.2 == HealthReason::Flapping;
+    assert!(link.log.iter().any(|entry| flapping(&entry)));
+}
+
+#[test]
+fn loss_and_slowness() {
+    let mut link = Link::new(&ProbeSpec::default(), 10);
+    link.run(20 * SECOND);
+    // One in ten probes.
+    for _ in 0..30 {
+        link.run(Duration::from_millis(1_800));
+        let restored = link.answers.len();
+        link.is_talkative = false;
+        link.run(Duration::from_millis(200));
+        link.is_talkative = true;
+        assert!(restored <= 1);
+    }
+    assert_eq!(link.now(), (Health::Degraded, HealthReason::Lossy));
+    let loss = link.machine.figures().loss_ppm;
+    assert!((80_000..=120_000).contains(&loss), "{loss}");
+    link.run(30 * SECOND);
+    assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+
+    link.rtt_ns = 120 * MS;
+    link.run(10 * SECOND);
+    assert_eq!(link.now(), (Health::Degraded, HealthReason::Slow));
+    let figures = link.machine.figures();
+    assert!((110_000..=120_000).contains(&figures.rtt_us), "{figures:?}");
+    link.rtt_ns = 10 * MS;
+    link.run(10 * SECOND);
+    assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+    let downs = link.log.iter().filter(|entry| entry.1 == Health::Down);
+    assert_eq!(downs.count(), 0);
+}
+
+#[test]
+fn only_wireguard_tells() {
+    let mut machine = Machine::new(ProbeSpec::default(), FRESH, 0);
+    machine.set_means(Means::WireGuard);
+    let mut sample = Sample {
+        latest_handshake: Some(Duration::from_secs(1)),
+        ..Sample::default()
+    };
+    let (mut now_ns, mut changes) = (0, Vec::new());
+    let mut second = |machine: &mut Machine, rx_bytes: u64, tx_bytes: u64| {
+        now_ns += SEC;
+        sample.rx_bytes += rx_bytes;
+        sample.tx_bytes += tx_bytes;
+        machine.sampled(now_ns, sample);
+        changes.extend(
+            machine
+                .judge(now_ns)
+                .map(|t| (now_ns / SEC, t.after.reason)),
+        );
+        machine.probe_interval()
+    };
+    for _ in 0..300 {
+        assert_eq!(second(&mut machine, 0, 0), None, "idle is not dead");
+    }
+    for _ in 0..60 {
+        second(&mut machine, 0, 1_000);
+    }
+    assert_eq!(machine.verdict().health, Health::Down);
+    // Nobody else would ever send through it.
+    assert_eq!(second(&mut machine, 0, 0), Some(Duration::from_secs(5)));
+    assert_eq!(second(&mut machine, 92, 148), None);
+    assert_eq!(changes.len(), 2, "{changes:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Down within a bound after the last answer, and up within one after answers are back.
+    #[test]
+    fn detection_and_recovery_are_bounded(
+        rtt_ms in prop_oneof![0..20_u64, 0..1_500_u64],
+        interval_ms in 50..1_000_u64,
+        misses in 1..6_u32,
+        up_after in 1..6_u32,
+        offset_ms in 0..1_000_u64,
+    ) {
+        let spec = ProbeSpec {
+            interval: Duration::from_millis(interval_ms),
+            misses,
+            up_after,
+            ..ProbeSpec::default()
+        };
+        let mut link = Link::new(&spec, rtt_ms);
+        link.run(20 * SECOND + Duration::from_millis(offset_ms));
+        prop_assert_eq!(link.now().0, Health::Up);
+        let settled = link.log.len();
+        let cut_ns = link.cut();
+        link.run(spec.interval * (misses + 1) + 4 * SECOND);
+        let patience_ms = (rtt_ms * 3 / 2).max(interval_ms * 3 / 4) + 50;
+        let bound = u64::from(misses) * interval_ms + patience_ms;
+        let detected = link.since(Health::Down, cut_ns);
+        prop_assert!(detected <= Some(bound * MS) && detected.is_some(), "{detected:?}, not {bound}");
+        let back_ns = link.restore();
+        link.run(spec.interval * (up_after + 2) + 4 * SECOND);
+        let bound = u64::from(up_after) * interval_ms + rtt_ms + 5;
+        let recovered = link.since(Health::Up, back_ns);
+        prop_assert!(recovered <= Some(bound * MS) && recovered.is_some(), "{recovered:?}, not {bound}");
+        prop_assert!(link.log.len() >= settled + 2);
+    }
+
+    /// A tunnel that delays and loses, but never as many in a row as make it down, is never down.
+    #[test]
+    fn never_down_while_it_answers(
+        rtts_ms in prop::collection::vec(1..140_u64, 1..8),
+        losses in prop::collection::vec(any::<bool>(), 200),
+    ) {
+        let mut link = Link::new(&ProbeSpec::default(), rtts_ms[0]);
+        link.run(10 * SECOND);
+        let mut in_a_row = 0;
+        for (n, lost) in losses.into_iter().enumerate() {
+            in_a_row = if lost && in_a_row < 1 { in_a_row + 1 } else { 0 };
+            link.is_talkative = in_a_row == 0;
+            link.rtt_ns = rtts_ms[n % rtts_ms.len()] * MS;
+            link.run(Duration::from_millis(200));
+        }
+        prop_assert!(link.log.iter().all(|entry| entry.1 != Health::Down), "{:?}", link.log);
+    }
+}
