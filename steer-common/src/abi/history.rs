@@ -21,7 +21,7 @@ pub enum EventKind {
     Attached = 3,
     /// A program was detached from the device `name`.
     Detached = 4,
-    /// The configuration was read again and applied.
+    /// The configuration was read again and applied: `count` changes.
     Reloaded = 5,
     /// A tunnel's health changed `before` → `after`, numbers of [`Health`](super::Health).
     HealthChanged = 6,
@@ -47,6 +47,8 @@ pub enum EventKind {
     Rebalanced = 16,
     /// A tunnel is drained: `count` flows were left and moved.
     DrainDone = 17,
+    /// The configuration was read again and refused; nothing changed.
+    ReloadRefused = 18,
 }
 
 impl EventKind {
@@ -71,6 +73,7 @@ impl EventKind {
             Self::RoutesChanged => "routes_changed",
             Self::Rebalanced => "rebalanced",
             Self::DrainDone => "drain_done",
+            Self::ReloadRefused => "reload_refused",
         }
     }
 }

@@ -3,24 +3,20 @@
 mod change;
 mod error;
 mod generate;
+mod steer;
 mod values;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use ipnet::IpNet;
-use steer_common::abi::HookOrder;
-
 pub use change::{DrainArgs, EventsArgs, TunnelArgs, WeightsArgs};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 pub use error::{Refusal, UsageError};
 pub use generate::{completions, manual};
+pub use steer::{CheckArgs, RunArgs, SteerArgs};
 pub use values::{MAX_FLOWS_MAX, Placement};
 
-use crate::datapath::programs::AttachMode;
-use crate::plan::{
-    self, FlowEndpoint, FlowNumbers, HookChoice, IdleSpec, MarkMask, MssClamp, Request, TunnelSpec,
-};
+use crate::plan::{self, FlowEndpoint, FlowNumbers};
 
 /// Where the maps and links are pinned without `--pin-dir`.
 pub const PIN_DIR_DEFAULT: &str = "/sys/fs/bpf/steer";
@@ -71,10 +67,12 @@ pub enum Command {
     /// Loads the program, attaches it to the LAN devices and tunnels and pins
     /// the maps. Prints one line "ready …" when packets are being steered. If
     /// steer is already here, adopts its state: no live flow moves. SIGINT and
-    /// SIGTERM detach and unpin everything unless --keep.
+    /// SIGTERM detach and unpin everything unless --keep; SIGHUP reads the configuration file again.
     Run(RunArgs),
     /// Steer, and return; packets are steered until detach.
     Attach(SteerArgs),
+    /// Say what is wrong with a configuration file, or how it differs from what is steered now.
+    Check(CheckArgs),
     /// Remove everything that steer put on this machine, and nothing else.
     Detach(DetachArgs),
     /// Show groups, tunnels, hooks and counters.
@@ -102,111 +100,6 @@ pub enum Command {
     },
     /// Print the manual page.
     Man,
-}
-
-/// Arguments of `run`.
-#[derive(Clone, Debug, Args)]
-pub struct RunArgs {
-    /// What to steer.
-    #[command(flatten)]
-    pub steer: SteerArgs,
-    /// Leave program and maps in place at the end, so that packets are steered on.
-    #[arg(long)]
-    pub keep: bool,
-}
-
-/// What to steer: arguments of `run` and `attach`.
-#[derive(Clone, Debug, Args)]
-pub struct SteerArgs {
-    /// LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already.
-    ///
-    /// With --hook egress none is needed.
-    #[arg(long, value_name = "IF", value_parser = plan::device_name)]
-    pub iface: Vec<String>,
-    /// Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices.
-    ///
-    /// Weight is 0 to 65535, 1 if not given. The id (0 to 254) is what the tunnel is called in the hash
-    /// table; without it, the number that the name ends in, or one that is assigned and kept.
-    #[arg(long, value_name = "NAME[=WEIGHT][@ID]")]
-    pub tunnel: Vec<TunnelSpec>,
-    /// Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common.
-    #[arg(long, value_name = "CIDR", value_parser = plan::prefix)]
-    pub prefix: Vec<IpNet>,
-    /// Group of tunnels to make or change.
-    #[arg(long, value_name = "NAME", default_value = "default", value_parser = plan::group_name)]
-    pub group: String,
-    /// How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start.
-    ///
-    /// ingress: on the LAN devices and back, past the kernel's forwarding and netfilter.
-    ///
-    /// egress: on the tunnels, what the kernel routes to any of them, behind netfilter.
-    ///
-    /// mark: by a packet mark that chooses the kernel's route, through all of netfilter.
-    ///
-    /// auto: mark where source addresses are translated on the tunnels, egress where netfilter looks at
-    /// forwarded packets (mark if the tunnels' MTUs differ), else ingress. It says why. One for all groups.
-    #[arg(long, value_name = "HOOK", value_parser = values::hook)]
-    pub hook: Option<HookChoice>,
-    /// Steer past netfilter's rules that --hook ingress or egress would refuse to bypass.
-    #[arg(long)]
-    pub bypass_netfilter: bool,
-    /// Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start.
-    ///
-    /// auto: to what fits through the tunnel, where --hook ingress bypasses a netfilter rule that does so; else off.
-    #[arg(long, value_name = "MSS")]
-    pub mss_clamp: Option<MssClamp>,
-    /// Bits of the packet mark that are steer's, for --hook mark and for tunnels of different MTUs: 0xff000000 if not given.
-    #[arg(long, value_name = "HEX")]
-    pub mark_mask: Option<MarkMask>,
-    /// Where to stand among other programs of a device: first or last. Without it, as it is; last at the first start.
-    #[arg(long, value_name = "WHERE", value_parser = values::order)]
-    pub order: Option<HookOrder>,
-    /// Make the reverse path filter of a tunnel loose where it would drop replies; detach restores it.
-    #[arg(long)]
-    pub fix: bool,
-    /// How a new flow gets its tunnel: hash.
-    #[arg(long, value_name = "HOW", default_value = "hash", value_parser = values::placement)]
-    pub placement: Placement,
-    /// Seed of the flow hash, decimal or 0x…; random and kept if not given.
-    ///
-    /// Two gateways with the same seed, ids and weights place both directions of a flow alike.
-    #[arg(long, value_name = "N", value_parser = plan::seed)]
-    pub seed: Option<u64>,
-    /// Size of the flow table; 2 % of the memory if not given, 65536 to 1048576 entries.
-    #[arg(long, value_name = "N", value_parser = values::max_flows)]
-    pub max_flows: Option<u32>,
-    /// Forget a flow after this time without a packet: 30m, or tcp=2h,udp=5m (tcp, closing, udp, other).
-    ///
-    /// Without it: TCP 2h4m, TCP after FIN or RST 30s, UDP 5m, others 60s.
-    #[arg(long, value_name = "TIME")]
-    pub idle: Option<IdleSpec>,
-    /// How programs are attached: tcx (kernel 6.6), clsact, or what the kernel has.
-    #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
-    pub attach: AttachMode,
-    /// Check everything and say what would be done, but do nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-impl SteerArgs {
-    /// The part that planning is about.
-    pub fn request(&self) -> Request {
-        Request {
-            group: self.group.clone(),
-            ifaces: self.iface.clone(),
-            tunnels: self.tunnel.clone(),
-            prefixes: self.prefix.clone(),
-            seed: self.seed,
-            max_flows: self.max_flows,
-            idle: self.idle,
-            hook: self.hook,
-            bypass_netfilter: self.bypass_netfilter,
-            mss_clamp: self.mss_clamp,
-            mark_mask: self.mark_mask,
-            order: self.order,
-            fix: self.fix,
-        }
-    }
 }
 
 /// Arguments of `detach`.

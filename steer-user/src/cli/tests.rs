@@ -3,6 +3,7 @@
 use steer_common::abi::HookMode;
 
 use super::*;
+use crate::plan::{HookChoice, TunnelRequest};
 
 fn parse(line: &str) -> Result<Cli, Refusal> {
     Cli::parse_from_args(std::iter::once("steerctl").chain(line.split_whitespace()))
@@ -37,16 +38,20 @@ fn run_with_everything() {
     assert!(run.keep && run.steer.dry_run);
     assert_eq!(run.steer.hook, Some(HookChoice::Mode(HookMode::Ingress)));
     let request = run.steer.request();
-    assert_eq!(request.ifaces, ["lan0", "lan1"]);
+    let [group] = &request.groups[..] else {
+        panic!("{request:?}")
+    };
+    assert_eq!(group.ifaces, ["lan0", "lan1"]);
     assert_eq!(
-        request.tunnels[0],
-        TunnelSpec {
+        group.tunnels[0],
+        TunnelRequest {
             name: "wg0".into(),
             weight: Some(3),
-            id: Some(7)
+            id: Some(7),
+            ..TunnelRequest::default()
         }
     );
-    assert_eq!(request.group, "site");
+    assert_eq!(group.name, "site");
     assert_eq!((request.seed, request.max_flows), (Some(255), Some(70_000)));
 }
 
@@ -54,6 +59,10 @@ fn run_with_everything() {
 fn the_other_verbs() {
     for line in [
         "attach --iface lan0",
+        "attach --config steer.toml --hook mark --dry-run",
+        "check",
+        "check steer.toml --json",
+        "check --schema",
         "detach --dry-run",
         "status --json",
         "weights",

@@ -1,17 +1,32 @@
 //! Bringing the maps to what a plan says.
 
 use steer_common::abi::{
-    ABI_VERSION, Admin, Group, Health, Placement, Settings, Tunnel, TunnelInfo, TunnelRef, bitmap,
+    ABI_VERSION, Admin, Group, GroupId, Health, Placement, Settings, Tunnel, TunnelInfo, TunnelRef,
+    bitmap,
 };
 
 use super::{
     Failure,
-    state::{self, encode_name, tunnel_state},
+    hooks::is_on_lan,
+    state::{self, KnownTunnel, encode_name, tunnel_state},
     surroundings, sysctls,
 };
-use crate::{datapath::maps::Maps, net::Devices, plan::Plan};
+use crate::{
+    datapath::{DatapathError, maps::Maps},
+    net::Devices,
+    plan::{GroupPlan, Plan},
+};
 
-/// Writes a plan into the maps. What makes packets move comes last.
+/// A tunnel that is not there.
+pub(super) const ABSENT: Tunnel = Tunnel {
+    ifindex: 0,
+    admin: Admin::Absent,
+    health: Health::Unknown,
+    reserved: 0,
+};
+
+/// Writes a plan into the maps. What makes packets move comes last; what is to leave takes no new
+/// flows before, and goes when no prefix leads to it any more.
 pub(super) fn write(
     maps: &mut Maps,
     plan: &Plan,
@@ -21,27 +36,11 @@ pub(super) fn write(
 ) -> Result<(), Failure> {
     let before = maps.settings()?;
     let known = state::tunnels(maps)?;
-    let group = u32::from(plan.group_id);
-    let placed_before: Vec<_> = maps
-        .prefixes()?
-        .into_iter()
-        .filter(|(_, of)| *of == plan.group_id)
-        .collect();
     let gone: Vec<_> = known
         .iter()
-        .filter(|tunnel| tunnel.info.group == group)
-        .filter(|tunnel| plan.tunnels.iter().all(|planned| planned.id != tunnel.id))
+        .filter(|tunnel| plan.concerns(tunnel.info.group))
+        .filter(|tunnel| plan.tunnels().all(|planned| planned.id != tunnel.id))
         .collect();
-    let changes_members = !gone.is_empty()
-        || plan
-            .tunnels
-            .iter()
-            .any(|planned| known.iter().all(|tunnel| tunnel.id != planned.id))
-        || plan.prefixes.len() != placed_before.len()
-        || plan
-            .prefixes
-            .iter()
-            .any(|prefix| !placed_before.contains(&(*prefix, plan.group_id)));
 
     let mut settings = settings_of(plan, seed, netns);
     settings.abi_version = before.abi_version;
@@ -49,7 +48,54 @@ pub(super) fn write(
     settings.routing_slot = before.routing_slot;
     maps.set_settings(&settings)?;
 
-    for tunnel in &plan.tunnels {
+    for group in &plan.groups {
+        write_tunnels(maps, group, &known)?;
+    }
+    for tunnel in &gone {
+        let drain = Tunnel {
+            admin: Admin::Drain,
+            ..tunnel.state
+        };
+        maps.set_tunnel(tunnel.id, &drain)?;
+    }
+    surroundings::write(maps, devices, &lan_devices(maps, plan)?)?;
+    for group in &plan.groups {
+        state::rebuild(maps, group.id)?;
+        maps.set_group(
+            group.id,
+            &Group {
+                name: encode_name(&group.name),
+                placement: Placement::Hash,
+                parent: group.id.into(),
+                members: bitmap(group.tunnels.iter().map(|tunnel| tunnel.id)),
+            },
+        )?;
+    }
+    write_prefixes(maps, plan)?;
+    for tunnel in &gone {
+        let goes_on = plan.tunnels().any(|planned| planned.name == tunnel.name);
+        if goes_on {
+            sysctls::forget(maps, tunnel.id)?;
+        } else {
+            sysctls::restore(maps, tunnel.id)?;
+        }
+        maps.set_tunnel(tunnel.id, &ABSENT)?;
+    }
+    for id in &plan.leaving {
+        remove_group(maps, *id)?;
+    }
+    // Every flow is checked again once, whatever a start that was killed had changed already.
+    settings.epoch = settings.epoch.wrapping_add(1);
+    settings.abi_version = ABI_VERSION;
+    Ok(maps.set_settings(&settings)?)
+}
+
+fn write_tunnels(
+    maps: &mut Maps,
+    group: &GroupPlan,
+    known: &[KnownTunnel],
+) -> Result<(), DatapathError> {
+    for tunnel in &group.tunnels {
         let name = encode_name(&tunnel.name);
         let same = known
             .iter()
@@ -60,64 +106,71 @@ pub(super) fn write(
             &TunnelInfo {
                 name,
                 weight: tunnel.weight,
-                group,
+                group: group.id.into(),
                 rp_filter_before: tunnel.rp_filter_before,
-                tier: 0,
+                tier: tunnel.tier,
             },
         )?;
         maps.set_tunnel(tunnel.id, &tunnel_state(tunnel.ifindex, tunnel.up, admin))?;
         if tunnel.ifindex != 0 {
             let tunnel_ref = TunnelRef {
                 tunnel: tunnel.id.into(),
-                group,
+                group: group.id.into(),
             };
             maps.set_tunnel_device(tunnel.ifindex, tunnel_ref)?;
         }
     }
-    for tunnel in &gone {
-        let is_renumbered = plan.tunnels.iter().any(|t| t.name == tunnel.name);
-        if is_renumbered {
-            sysctls::forget(maps, tunnel.id)?;
-        } else {
-            sysctls::restore(maps, tunnel.id)?;
-        }
-        maps.set_tunnel(tunnel.id, &ABSENT)?;
-    }
-    let lan: Vec<u32> = plan.hooks.iter().map(|hook| hook.ifindex).collect();
-    let changes_addresses = surroundings::write(maps, devices, &lan)?;
-    state::rebuild(maps, plan.group_id)?;
-    maps.set_group(
-        plan.group_id,
-        &Group {
-            name: encode_name(&plan.group),
-            placement: Placement::Hash,
-            parent: group,
-            members: bitmap(plan.tunnels.iter().map(|tunnel| tunnel.id)),
-        },
-    )?;
-    for prefix in &plan.prefixes {
-        maps.set_prefix(*prefix, plan.group_id)?;
-    }
-    for (prefix, _) in placed_before
-        .iter()
-        .filter(|(prefix, _)| !plan.prefixes.contains(prefix))
-    {
-        maps.remove_prefix(*prefix)?;
-    }
-    if changes_members || changes_addresses {
-        settings.epoch = settings.epoch.wrapping_add(1);
-    }
-    settings.abi_version = ABI_VERSION;
-    Ok(maps.set_settings(&settings)?)
+    Ok(())
 }
 
-/// A tunnel that is not there.
-const ABSENT: Tunnel = Tunnel {
-    ifindex: 0,
-    admin: Admin::Absent,
-    health: Health::Unknown,
-    reserved: 0,
-};
+/// The LAN devices of a plan, and those of groups that it does not concern.
+fn lan_devices(maps: &Maps, plan: &Plan) -> Result<Vec<u32>, DatapathError> {
+    let planned = plan.lan_devices().into_iter();
+    let mut found: Vec<u32> = planned.map(|(hook, _)| hook.ifindex).collect();
+    for (key, hook) in maps.hooks()? {
+        if is_on_lan(key.kind) && !plan.concerns(hook.group) && !found.contains(&key.ifindex) {
+            found.push(key.ifindex);
+        }
+    }
+    Ok(found)
+}
+
+fn write_prefixes(maps: &mut Maps, plan: &Plan) -> Result<(), DatapathError> {
+    let before = maps.prefixes()?;
+    for group in &plan.groups {
+        for prefix in &group.prefixes {
+            maps.set_prefix(*prefix, group.id)?;
+        }
+    }
+    // Sorted, because there may be thousands.
+    let mut planned: Vec<_> = plan.prefixes().collect();
+    planned.sort();
+    for (prefix, group) in before {
+        let leaves =
+            plan.leaving.contains(&group) || plan.groups.iter().any(|planned| planned.id == group);
+        if leaves && planned.binary_search(&prefix).is_err() {
+            maps.remove_prefix(prefix)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes a group to which no prefix leads any more. Its bucket table stays for the next of its number.
+fn remove_group(maps: &mut Maps, id: GroupId) -> Result<(), DatapathError> {
+    for (key, _) in maps.memberships()? {
+        if key.group == u32::from(id) {
+            maps.remove_membership(key)?;
+        }
+    }
+    let group = maps.group(id)?;
+    maps.set_group(
+        id,
+        &Group {
+            placement: Placement::Absent,
+            ..group
+        },
+    )
+}
 
 fn settings_of(plan: &Plan, seed: u64, netns: u64) -> Settings {
     let idle = &plan.idle;

@@ -3,20 +3,32 @@
 //! Packets do not depend on it. When it dies they keep their ways, and the
 //! next `run` goes on where it stopped.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use steer_common::{abi::HookOrder, decide};
+use steer_common::{
+    abi::{Cause, Event, EventKind, HookOrder},
+    decide,
+};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::{Failure, detach, surroundings::Conflicts};
+use super::{
+    Failure,
+    auto_weights::{self, Controllers},
+    detach, manager,
+    surroundings::Conflicts,
+    wanted::Wanted,
+};
 use crate::{
+    cli::{RunArgs, SteerArgs},
+    config::{Config, Weights},
     datapath::{
         maps::Maps,
         pins::{DaemonRole, PinDir},
-        programs::{AttachMode, Programs},
+        programs::Programs,
     },
     net::{DeviceEvents, Netlink},
 };
@@ -26,8 +38,9 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often idle flows are removed from the table.
 const COLLECT: Duration = Duration::from_secs(10);
 
-/// The signals that end the daemon.
+/// The signals that the daemon heeds.
 pub(super) struct Signals {
+    hang_up: Signal,
     interrupt: Signal,
     terminate: Signal,
     hand_over: Signal,
@@ -37,6 +50,7 @@ impl Signals {
     /// Listens from now on, so that an early one is not lost and leaves nothing half done.
     pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hand_over: signal(SignalKind::user_defined1())?,
@@ -57,10 +71,17 @@ pub(super) struct Daemon {
     pub(super) pins: PinDir,
     pub(super) maps: Maps,
     pub(super) programs: Programs,
-    pub(super) mode: AttachMode,
+    /// What the command line said.
+    pub(super) args: SteerArgs,
+    /// The configuration file.
+    pub(super) file: Option<PathBuf>,
+    /// What it said when it was read last; without one, the group of the command line.
+    pub(super) config: Config,
     /// Where programs stand of which nothing else tells.
     pub(super) order: HookOrder,
     keep: bool,
+    weights: Option<Weights>,
+    controllers: Controllers,
     pub(super) netlink: Netlink,
     pub(super) conflicts: Conflicts,
 }
@@ -70,18 +91,22 @@ impl Daemon {
     pub(super) fn new(
         pins: PinDir,
         programs: Programs,
-        mode: AttachMode,
+        args: &RunArgs,
         order: HookOrder,
-        keep: bool,
+        wanted: Wanted,
     ) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
         Ok(Self {
             pins,
             maps,
             programs,
-            mode,
+            args: args.steer.clone(),
+            file: wanted.file,
+            config: wanted.config,
             order,
-            keep,
+            keep: args.keep,
+            weights: args.weights,
+            controllers: Controllers::default(),
             netlink: Netlink::connect()?,
             conflicts: Conflicts::default(),
         })
@@ -98,11 +123,15 @@ impl Daemon {
         let mut must_follow = true;
         let mut heartbeat = steady(HEARTBEAT);
         let mut collect = steady(COLLECT);
+        let mut adjust = steady(auto_weights::TICK);
+        let is_watched = manager::watchdog().is_some();
+        self.note(EventKind::Started, Cause::Daemon, 0);
         let end = loop {
             tokio::select! {
                 _ = signals.interrupt.recv() => break End::Signal,
                 _ = signals.terminate.recv() => break End::Signal,
                 _ = signals.hand_over.recv() => break End::Replaced,
+                _ = signals.hang_up.recv() => self.reload().await,
                 event = events.next() => {
                     if event.is_none() {
                         log::warn!("the kernel's device messages stopped; listening anew");
@@ -114,8 +143,16 @@ impl Daemon {
                     if !self.pins.holds_maps() {
                         break End::Replaced;
                     }
+                    if is_watched {
+                        manager::alive();
+                    }
                     if must_follow {
                         must_follow = !self.follow_or_warn().await;
+                    }
+                }
+                _ = adjust.tick() => {
+                    if let Err(error) = self.adjust_weights() {
+                        log::warn!("adjusting weights: {error}");
                     }
                 }
                 _ = collect.tick() => {
@@ -129,22 +166,36 @@ impl Daemon {
         };
         match end {
             End::Signal if !self.keep => {
+                manager::stopping("detaching");
                 let _lock = self.pins.lock()?;
                 if !self.is_current()? {
                     log::info!("another steerctl took over; nothing is removed");
                     return Ok(());
                 }
-                for error in detach::remove_everything(&self.pins).await {
+                let stopped = Event::new(EventKind::Stopped, Cause::Daemon);
+                if let Err(error) = self.maps.push_event(&stopped) {
+                    log::warn!("noting an event: {error}");
+                }
+                for error in detach::remove_everything(&self.pins, Cause::Daemon).await {
                     log::error!("{error}");
                 }
                 log::info!("detached");
             }
-            End::Signal => log::info!("stopped; packets keep being steered (--keep)"),
-            End::Replaced => log::info!("replaced by another steerctl"),
+            End::Signal => self.leave("stopped; packets keep being steered (--keep)"),
+            End::Replaced => self.leave("replaced by another steerctl"),
         }
         // Only now may another one begin.
         drop(role);
         Ok(())
+    }
+
+    /// Ends, and leaves everything as it is.
+    fn leave(&mut self, words: &str) {
+        manager::stopping(words);
+        if self.pins.holds_maps() {
+            self.note(EventKind::Stopped, Cause::Daemon, 0);
+        }
+        log::info!("{words}");
     }
 
     /// Whether what was attached last are the programs of this process.
@@ -166,6 +217,19 @@ impl Daemon {
             log::warn!("following the devices: {error}");
         }
         result.is_ok()
+    }
+
+    /// Changes weights by what was measured, if that is wanted.
+    fn adjust_weights(&mut self) -> Result<(), Failure> {
+        if self.weights.unwrap_or(self.config.weights) == Weights::Fixed {
+            self.controllers = Controllers::default();
+            return Ok(());
+        }
+        let _lock = self.pins.lock()?;
+        if self.is_current()? {
+            self.controllers.tick(&mut self.maps)?;
+        }
+        Ok(())
     }
 
     /// Removes the entries of flows that have been idle for longer than their time-out.

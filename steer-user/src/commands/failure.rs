@@ -14,6 +14,20 @@ pub struct Failure {
 }
 
 impl Failure {
+    pub(super) fn plain(message: String) -> Self {
+        Self {
+            message,
+            hint: None,
+        }
+    }
+
+    pub(super) fn new(message: impl Into<String>, hint: &str) -> Self {
+        Self {
+            message: message.into(),
+            hint: Some(hint.to_owned()),
+        }
+    }
+
     /// The likely cure.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()

@@ -73,7 +73,7 @@ impl Daemon {
         let names = lost
             .iter()
             .map(|attachment| (attachment.name, attachment.ifindex));
-        let mut targets = HookTargets::ask(&self.netlink, names, self.mode).await?;
+        let mut targets = HookTargets::ask(&self.netlink, names, self.args.attach).await?;
         for attachment in lost {
             let group = tunnels
                 .iter()
@@ -91,7 +91,7 @@ impl Daemon {
                 maps: &mut self.maps,
                 programs: &mut self.programs,
                 targets: &mut targets,
-                mode: self.mode,
+                mode: self.args.attach,
             }
             .attach(attachment, order, u8::try_from(group).unwrap_or(0));
             match result {

@@ -122,9 +122,7 @@ impl Attacher<'_> {
                 programs::detach(self.pins, key, name, &before)?;
             }
         }
-        if !is_on_lan(kind) {
-            hook.group = group.into();
-        }
+        hook.group = group.into();
         hook.order = order;
         hook.program_id = self.programs.id_at(kind, layer3)?;
         self.maps.set_hook(key, &hook)?;
@@ -137,9 +135,16 @@ impl Attacher<'_> {
 
     /// Attaches the hooks of a plan; after an error some may be attached.
     pub(super) fn attach_all(&mut self, plan: &Plan) -> Result<AttachKind, DatapathError> {
+        let known = self.maps.hooks()?;
         let mut way = AttachKind::Tcx;
-        for attachment in plan.attachments() {
-            way = self.attach(attachment, plan.order, plan.group_id)?;
+        for (attachment, group) in plan.attachments() {
+            let key = hook_key(attachment.kind, attachment.ifindex);
+            // A LAN device is noted for the group that named it first.
+            let owner = known
+                .iter()
+                .find(|(found, _)| *found == key && is_on_lan(key.kind) && !plan.is_whole)
+                .and_then(|(_, hook)| GroupId::try_from(hook.group).ok());
+            way = self.attach(attachment, group.order, owner.unwrap_or(group.id))?;
         }
         Ok(way)
     }
@@ -181,7 +186,7 @@ fn is_of_mode(kind: HookKind, mode: HookMode) -> bool {
     }
 }
 
-/// Removes the hooks of this group that the plan does not have: of tunnels that were removed, of
+/// Removes the hooks of a plan's groups that the plan does not have: of tunnels that were removed, of
 /// devices that were deleted and made anew.
 pub(super) async fn detach_others(
     pins: &PinDir,
@@ -192,22 +197,20 @@ pub(super) async fn detach_others(
     let is_planned = |key: &HookKey| {
         planned
             .iter()
-            .any(|planned| planned.ifindex == key.ifindex && planned.kind == key.kind)
+            .any(|(planned, _)| planned.ifindex == key.ifindex && planned.kind == key.kind)
     };
     let hooks = maps.hooks()?;
     // A device that another group shares stays, for that one.
-    let heir = state::groups(maps)?
+    let others = state::groups(maps)?
         .into_iter()
         .map(|(id, _)| u32::from(id));
-    let heir = heir
-        .filter(|id| *id != u32::from(plan.group_id))
-        .find(|id| {
-            let has_own = |(key, hook): &(HookKey, Hook)| is_on_lan(key.kind) && hook.group == *id;
-            !hooks.iter().any(has_own)
-        });
+    let heir = others.filter(|id| !plan.concerns(*id)).find(|id| {
+        let has_own = |(key, hook): &(HookKey, Hook)| is_on_lan(key.kind) && hook.group == *id;
+        !hooks.iter().any(has_own)
+    });
     let mode = maps.settings()?.hook;
     for (key, mut hook) in hooks {
-        if hook.group != u32::from(plan.group_id) || is_planned(&key) {
+        if !plan.concerns(hook.group) || is_planned(&key) {
             continue;
         }
         match heir {
@@ -222,11 +225,8 @@ pub(super) async fn detach_others(
         }
     }
     for (ifindex, tunnel) in maps.tunnel_devices()? {
-        let is_planned = plan
-            .tunnels
-            .iter()
-            .any(|planned| planned.ifindex == ifindex);
-        if tunnel.group == u32::from(plan.group_id) && !is_planned {
+        let is_planned = plan.tunnels().any(|planned| planned.ifindex == ifindex);
+        if plan.concerns(tunnel.group) && !is_planned {
             maps.remove_tunnel_device(ifindex)?;
         }
     }
@@ -243,6 +243,18 @@ pub(super) async fn remove_new(
         if before.iter().all(|(known, _)| *known != key) {
             remove(pins, key, &hook).await?;
             maps.remove_hook(key)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives hooks back to the groups that they were noted for.
+pub(super) fn give_back(maps: &mut Maps, before: &[(HookKey, Hook)]) -> Result<(), DatapathError> {
+    for (key, hook) in maps.hooks()? {
+        let known = before.iter().find(|(known, _)| *known == key);
+        if let Some((_, known)) = known.filter(|(_, known)| known.group != hook.group) {
+            let group = known.group;
+            maps.set_hook(key, &Hook { group, ..hook })?;
         }
     }
     Ok(())

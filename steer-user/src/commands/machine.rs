@@ -39,16 +39,16 @@ pub(super) async fn forwarding(netlink: &Netlink, plan: &Plan) -> Result<Forward
     if sysctl::ipv6_forwarding()? == Some(false) {
         found.off.push(Family::V6);
     }
-    for prefix in &plan.prefixes {
+    for prefix in plan.prefixes() {
         let query = RouteQuery {
-            destination: plan::sample(*prefix),
+            destination: plan::sample(prefix),
             mark: 0,
             origin: PacketOrigin::Own,
         };
         let route = netlink.route_devices(&query).await?;
-        found.routes.push((*prefix, route));
+        found.routes.push((prefix, route));
     }
-    for tunnel in plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0) {
+    for tunnel in plan.tunnels().filter(|tunnel| tunnel.ifindex != 0) {
         let filter: RpFilter = sysctl::rp_filter(&tunnel.name)?;
         found.rp_filters.push((tunnel.name.clone(), filter));
     }

@@ -1,9 +1,13 @@
 //! The verbs: what `steerctl` does, from the command line to the maps.
 
 mod apply;
+mod auto_weights;
+mod carry_out;
 mod change;
+mod check;
 mod daemon;
 mod detach;
+mod difference;
 mod drain;
 mod events;
 mod explain;
@@ -13,15 +17,20 @@ mod follow;
 mod hooks;
 mod journal;
 mod machine;
+mod manager;
+mod outlook;
 mod rebalance;
+mod reload;
 mod requirements;
 mod routing;
 mod show;
+mod snapshot;
 mod start;
 mod state;
 mod stop;
 mod surroundings;
 mod sysctls;
+mod wanted;
 
 use std::io::Write as _;
 
@@ -58,6 +67,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
         match cli.command {
             Command::Run(args) => start::run(&context, &args).await,
             Command::Attach(args) => start::attach(&context, &args).await,
+            Command::Check(args) => check::check(&context, &args).await,
             Command::Detach(args) => detach::detach(&context, args.dry_run).await,
             Command::Status => show::status(&context).await,
             Command::Weights(args) => change::weights(&context, &args).await,

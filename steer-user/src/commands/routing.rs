@@ -33,12 +33,12 @@ pub(super) async fn prepare(
         maps.set_settings(&settings)?;
     }
     let mut ids: Vec<TunnelId> = known.iter().map(|tunnel| tunnel.id).collect();
-    for tunnel in &plan.tunnels {
+    let has_v6 = plan.prefixes().any(|prefix| prefix.addr().is_ipv6());
+    for tunnel in plan.tunnels() {
         if !ids.contains(&tunnel.id) {
             ids.push(tunnel.id);
         }
         let skipped = set_routes(netlink, marks, tunnel.id, &tunnel.name, devices).await?;
-        let has_v6 = plan.prefixes.iter().any(|prefix| prefix.addr().is_ipv6());
         if let Some(reason) = skipped.filter(|_| has_v6) {
             let name = &tunnel.name;
             log::warn!(
@@ -47,7 +47,7 @@ pub(super) async fn prepare(
         }
     }
     for tunnel in &known {
-        let is_planned = plan.tunnels.iter().any(|planned| planned.id == tunnel.id);
+        let is_planned = plan.tunnels().any(|planned| planned.id == tunnel.id);
         if !is_planned {
             set_routes(netlink, marks, tunnel.id, &tunnel.name, devices).await?;
         }

@@ -25,7 +25,7 @@ use crate::{
     datapath::{DatapathError, maps::Maps, pins::PinDir, programs},
     net::{Device, Devices, Netlink},
     output::{
-        self, CountersReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
+        CountersReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
         StatusReport, TunnelReport, render_flows,
     },
     plan::{self, FlowNumbers},
@@ -111,7 +111,7 @@ async fn status_report(
         pin_dir: context.pins.path().display().to_string(),
         kernel: sys::kernel_release().ok(),
         hook: settings.hook.name().into(),
-        mss_clamp: output::mss_clamp(settings.mss_clamp),
+        mss_clamp: plan::mss_clamp_name(settings.mss_clamp),
         mark_mask: Some(settings.mark_mask).filter(|mask| *mask != 0),
         groups,
         passed: PassedReport::new(&maps.pass_counters()?),

@@ -86,7 +86,10 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
     let prefixes = maps.prefixes()?;
     let hooks = maps.hooks()?;
     let lan = lan_devices(&hooks);
-    let groups = groups(maps)?
+    let (homes, derived): (Vec<_>, Vec<_>) = groups(maps)?
+        .into_iter()
+        .partition(|(id, group)| group.parent == u32::from(*id));
+    let groups = homes
         .into_iter()
         .map(|(id, group)| ExistingGroup {
             name: decode_name(&group.name),
@@ -129,6 +132,11 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
         mark_mask: settings.mark_mask,
         routing_slot: settings.routing_slot,
         groups,
+        derived: derived
+            .into_iter()
+            .filter_map(|(id, group)| Some((id, GroupId::try_from(group.parent).ok()?)))
+            .collect(),
+        former: Vec::new(),
     })
 }
 

@@ -11,14 +11,19 @@ use super::{
 use crate::{
     datapath::{DatapathError, maps::Maps},
     net::{Devices, NetError, sysctl},
-    plan::{Plan, RP_FILTER_LOOSE},
+    plan::{GroupPlan, Plan, RP_FILTER_LOOSE},
 };
 
 /// Makes a plan's changes; after an error some may be made.
 pub(super) fn change(maps: &mut Maps, plan: &Plan) -> Result<(), Failure> {
     let known = state::tunnels(maps)?;
     for change in &plan.sysctls {
-        let Some(tunnel) = plan.tunnels.iter().find(|t| t.name == change.tunnel) else {
+        let of_group = |group: &GroupPlan| {
+            let mut tunnels = group.tunnels.iter();
+            let tunnel = tunnels.find(|tunnel| tunnel.name == change.tunnel);
+            tunnel.map(|tunnel| (group.id, tunnel.clone()))
+        };
+        let Some((group, tunnel)) = plan.groups.iter().find_map(of_group) else {
             continue;
         };
         let is_others = |other: &KnownTunnel| other.id == tunnel.id && other.name != tunnel.name;
@@ -27,9 +32,9 @@ pub(super) fn change(maps: &mut Maps, plan: &Plan) -> Result<(), Failure> {
             let info = TunnelInfo {
                 name: encode_name(&tunnel.name),
                 weight: tunnel.weight,
-                group: plan.group_id.into(),
+                group: group.into(),
                 rp_filter_before: tunnel.rp_filter_before,
-                tier: 0,
+                tier: tunnel.tier,
             };
             maps.set_tunnel_info(tunnel.id, &info)?;
         }
@@ -46,7 +51,7 @@ pub(super) fn undo(maps: &mut Maps, plan: &Plan, before: &[KnownTunnel]) {
             log::warn!("{error}");
         }
         let known = before.iter().find(|tunnel| tunnel.name == change.tunnel);
-        let planned = plan.tunnels.iter().find(|t| t.name == change.tunnel);
+        let planned = plan.tunnels().find(|t| t.name == change.tunnel);
         let result = match (known, planned) {
             (Some(known), _) => maps.set_tunnel_info(known.id, &known.info),
             (None, Some(planned)) => forget(maps, planned.id),

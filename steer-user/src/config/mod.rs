@@ -1,14 +1,19 @@
 //! The configuration file: what it may say, and what is wrong with one. Pure, but for reading and writing the file.
 
+mod check;
 pub mod edit;
 mod file;
+mod place;
 mod problem;
 mod read;
+mod request;
+mod schema;
 mod types;
 mod values;
 
 pub use file::{FileError, NewWeights, load};
 pub use problem::{ConfigError, Problem};
+pub use schema::schema;
 pub use types::{
     Config, FollowRoutes, GROUP_DEFAULT, Group, Placement, Probe, ProbeSpec, Tunnel, Weights,
 };

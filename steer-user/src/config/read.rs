@@ -6,7 +6,8 @@ use serde::Deserialize as _;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue, Deserializer, Error};
 
-use super::{Config, ConfigError, Problem, problem};
+use super::place::Places;
+use super::{Config, ConfigError, Problem, check, problem};
 
 /// Reads all of a configuration.
 ///
@@ -23,7 +24,8 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
     let mut problems: Vec<(usize, Problem)> = Vec::new();
     loop {
         let error = match Config::deserialize(Deserializer::from(tree.clone())) {
-            Ok(config) if problems.is_empty() => return Ok(config),
+            // What is not understood would only bring on more of the same.
+            Ok(config) if problems.is_empty() => return checked(config, text, tree.get_ref()),
             Ok(_) => break,
             Err(error) => error,
         };
@@ -40,6 +42,16 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
     problems.sort_by_key(|(start, _)| *start);
     let problems = problems.into_iter().map(|(_, problem)| problem);
     Err(ConfigError::new(problems.collect()))
+}
+
+/// The configuration, if it makes sense.
+fn checked(config: Config, text: &str, tree: &DeTable<'_>) -> Result<Config, ConfigError> {
+    let problems = check::check(&config, &Places { text, tree });
+    if problems.is_empty() {
+        Ok(config)
+    } else {
+        Err(ConfigError::new(problems))
+    }
 }
 
 fn of_error(text: &str, error: &Error, key: String) -> Problem {

@@ -88,7 +88,7 @@ probe = { target = "x", interval = "1ms" }
             "line 14: group.tunnel.id: 255 is not in 0 to 254",
             "line 17: group.tunnel.weight: string \"3\", where a number from 0 to 65535 should be",
             "line 18: group.tunnel.probe.target: invalid IP address syntax",
-            "line 18: group.tunnel.probe.interval: \"1ms\" is not between 10ms and 1m",
+            "line 18: group.tunnel.probe.interval: \"1ms\" is not between 20ms and 10s",
         ]
     );
     let error = Config::parse(text).expect_err("refused");
@@ -122,5 +122,59 @@ fn wrong_syntax() {
     assert_eq!(
         wrong("[group]\nname = \"x\""),
         ["line 1: group: a table, where an array of tables should be"]
+    );
+}
+
+#[test]
+fn what_no_gateway_could_do() {
+    let text = r#"
+hook = "ingress"
+[[group]]
+prefixes = ["10.2.0.0/16", "10.2.0.0/16", "10.2.7.0/24", "0.0.0.0/0"]
+[[group.tunnel]]
+name = "wg0"
+id = 3
+[[group.tunnel]]
+name = "wg0"
+[[group]]
+prefixes = ["10.2.9.0/24", "239.1.0.0/16"]
+[[group]]
+name = "site"
+follow-routes = true
+prefixes = ["10.4.0.0/16"]
+[[group.tunnel]]
+name = "wg0"
+weight = 0
+[[group.tunnel]]
+name = "wg2"
+weight = 0
+id = 3
+"#;
+    assert_eq!(
+        wrong(text),
+        [
+            "line 2: hook: no LAN device given",
+            "line 4: group.prefixes: prefix 0.0.0.0/0: the default route cannot be steered",
+            "line 4: group.prefixes: prefix 10.2.0.0/16: given twice",
+            "line 4: group.prefixes: prefix 10.2.7.0/24: overlaps prefix 10.2.0.0/16",
+            "line 9: group.tunnel.name: tunnel wg0: given twice",
+            "line 10: group.name: group default: given twice",
+            "line 10: group: group default: names no tunnel",
+            "line 11: group.prefixes: prefix 239.1.0.0/16: multicast addresses are never steered",
+            "line 11: group.prefixes: prefix 10.2.9.0/24: overlaps prefix 10.2.0.0/16 of group default",
+            "line 12: group: group site: all weights are 0, so no tunnel could get new flows",
+            "line 15: group.prefixes: the prefixes are those of the routes that are followed",
+            "line 17: group.tunnel.name: tunnel wg0: belongs to group default",
+            "line 22: group.tunnel.id: tunnel wg2: id 3 is taken by tunnel wg0",
+        ]
+    );
+    assert_eq!(wrong(""), ["line 1: there is no group"]);
+    let lan = "[[group]]\niface = [\"lan0\", \"wg0\", \"lan0\"]\n[[group.tunnel]]\nname = \"wg0\"";
+    assert_eq!(
+        wrong(lan),
+        [
+            "line 2: group.iface: device wg0: is a tunnel, so it cannot be a LAN device",
+            "line 2: group.iface: device lan0: given twice",
+        ]
     );
 }

@@ -1,5 +1,6 @@
 //! The configuration file's types. Doc comments are the descriptions of the JSON schema.
 
+use clap::ValueEnum;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub struct Config {
 }
 
 /// Where weights come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weights {
     /// As they are given.
@@ -182,10 +183,10 @@ pub struct ProbeSpec {
     #[serde(deserialize_with = "values::share")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub degraded_loss: Option<f64>,
-    /// The round trip time from which it is degraded.
-    #[serde(deserialize_with = "values::interval")]
-    #[schemars(with = "String")]
-    pub degraded_rtt: Option<Duration>,
+    /// The round trip time from which it is degraded, as a multiple of what is usual.
+    #[serde(deserialize_with = "values::multiple")]
+    #[schemars(range(min = 1.0, max = values::MULTIPLE_MAX))]
+    pub degraded_rtt: Option<f64>,
 }
 
 /// How one tunnel is probed.
@@ -201,8 +202,8 @@ pub struct Probe {
     pub up_after: u32,
     /// The share of lost probes from which it is degraded, 0 to 1.
     pub degraded_loss: f64,
-    /// The round trip time from which it is degraded; `None` for never.
-    pub degraded_rtt: Option<Duration>,
+    /// The round trip time from which it is degraded, as a multiple of what is usual.
+    pub degraded_rtt: f64,
 }
 
 impl Default for Probe {
@@ -212,8 +213,8 @@ impl Default for Probe {
             interval: Duration::from_millis(200),
             misses: 3,
             up_after: 3,
-            degraded_loss: 0.1,
-            degraded_rtt: None,
+            degraded_loss: 0.05,
+            degraded_rtt: 3.0,
         }
     }
 }
@@ -228,7 +229,7 @@ impl Probe {
             misses: spec.misses.unwrap_or(self.misses),
             up_after: spec.up_after.unwrap_or(self.up_after),
             degraded_loss: spec.degraded_loss.unwrap_or(self.degraded_loss),
-            degraded_rtt: spec.degraded_rtt.or(self.degraded_rtt),
+            degraded_rtt: spec.degraded_rtt.unwrap_or(self.degraded_rtt),
         }
     }
 }

@@ -24,8 +24,10 @@ pub(super) const MTU_MAX: u32 = 65_535;
 /// Probes, and answers, that make a difference.
 pub(super) const COUNT_MAX: u32 = 100;
 /// Times of probing.
-const INTERVAL_MIN: Duration = Duration::from_millis(10);
-const INTERVAL_MAX: Duration = Duration::from_mins(1);
+const INTERVAL_MIN: Duration = Duration::from_millis(20);
+const INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// Multiples of a usual time.
+pub(super) const MULTIPLE_MAX: f64 = 1_000.0;
 
 /// A name or a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -304,11 +306,25 @@ pub(super) fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Dura
 }
 
 pub(super) fn share<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-    let share = f64::deserialize(from)?;
-    if (0.0..=1.0).contains(&share) {
-        return Ok(Some(share));
+    fraction(from, 0.0, 1.0)
+}
+
+pub(super) fn multiple<'de, D: Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    fraction(from, 1.0, MULTIPLE_MAX)
+}
+
+/// A number above one limit and up to another.
+fn fraction<'de, D: Deserializer<'de>>(
+    from: D,
+    min: f64,
+    max: f64,
+) -> Result<Option<f64>, D::Error> {
+    let number = f64::deserialize(from)?;
+    if number > min && number <= max {
+        return Ok(Some(number));
     }
-    Err(D::Error::custom(format!("{share} is not in 0 to 1")))
+    let message = format!("{number} is not above {min} and up to {max}");
+    Err(D::Error::custom(message))
 }
 
 /// A number within limits.

@@ -110,6 +110,11 @@ impl Programs {
         Ok(Self { ebpf, mode })
     }
 
+    /// The mode that they are for.
+    pub fn mode(&self) -> HookMode {
+        self.mode
+    }
+
     /// The object, for the logger of debug builds.
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf

@@ -244,6 +244,7 @@ impl EventReport {
             | EventKind::Started
             | EventKind::Stopped
             | EventKind::Reloaded
+            | EventKind::ReloadRefused
             | EventKind::TunnelRemoved => {}
         }
         match event.kind {

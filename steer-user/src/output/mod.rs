@@ -4,7 +4,9 @@
 //! Keys are never removed or given another meaning; what is not known is `null`.
 
 mod change;
+mod check;
 mod counters;
+mod difference;
 mod drain;
 mod events;
 mod flows;
@@ -15,13 +17,15 @@ mod table;
 use serde::Serialize;
 
 pub use change::{AdminReport, AdminRow, FlowsOfTunnel, LiveFlows, WeightRow, WeightsReport};
+pub use check::{CheckReport, ProblemReport};
 pub use counters::{CountersReport, FlowTableReport, PassedReport};
+pub use difference::{DifferenceReport, EntryReport};
 pub use drain::drain_line;
 pub use events::{EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow};
 pub use flows::{ExplainReport, FlowReport, render_flows};
 pub use plan::{
-    DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedRuleReport,
-    PlannedTunnelReport, SysctlReport, mss_clamp,
+    DetachReport, IdleReport, PlanReport, PlannedGroupReport, PlannedHookReport, PlannedRuleReport,
+    PlannedTunnelReport, SysctlReport,
 };
 pub use status::{GroupReport, HookReport, StatusReport, TunnelReport};
 

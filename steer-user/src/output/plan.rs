@@ -3,14 +3,14 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use steer_common::abi::MSS_CLAMP_MTU;
+use steer_common::abi::HookMode;
 
 use super::table::{self, Cell, number, percent, seconds, text};
-use super::{Colour, HookReport};
+use super::{Colour, DifferenceReport, HookReport};
 use crate::net::MarkRule;
-use crate::plan::{Candidate, Plan, shares};
+use crate::plan::{Candidate, GroupPlan, Plan, mss_clamp_name, shares};
 
-/// A plan.
+/// A plan. What is of one group stands for the first; `groups` has them all.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PlanReport {
     /// The group.
@@ -41,6 +41,25 @@ pub struct PlanReport {
     pub rules: Vec<PlannedRuleReport>,
     /// Sysctls that are changed.
     pub sysctls: Vec<SysctlReport>,
+    /// All groups.
+    pub groups: Vec<PlannedGroupReport>,
+    /// How this differs from what is steered now; `null` when nothing is.
+    pub difference: Option<DifferenceReport>,
+}
+
+/// A group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PlannedGroupReport {
+    /// Its name.
+    pub name: String,
+    /// LAN devices that get a program.
+    pub hooks: Vec<PlannedHookReport>,
+    /// Tunnels, in the order of their ids.
+    pub tunnels: Vec<PlannedTunnelReport>,
+    /// Prefixes.
+    pub prefixes: Vec<String>,
+    /// Whether its prefixes are those of the kernel's routes.
+    pub follows_routes: bool,
 }
 
 /// A policy rule; there is a route for each.
@@ -85,6 +104,8 @@ pub struct PlannedTunnelReport {
     pub ifindex: Option<u32>,
     /// Weight.
     pub weight: u32,
+    /// Tier.
+    pub tier: u32,
     /// Share of new flows, 0 to 1.
     pub share: f64,
 }
@@ -99,18 +120,57 @@ pub struct IdleReport {
     pub other: u64,
 }
 
-impl PlanReport {
-    /// Of a plan.
-    pub fn new(plan: &Plan, dry_run: bool) -> Self {
-        let shares = shares(plan.tunnels.iter().map(|tunnel| Candidate {
+impl PlannedGroupReport {
+    fn new(group: &GroupPlan, mode: HookMode) -> Self {
+        let tunnels = &group.tunnels;
+        let shares = shares(tunnels.iter().map(|tunnel| Candidate {
             weight: tunnel.weight,
-            tier: 0,
+            tier: tunnel.tier,
             takes_new_flows: tunnel.up,
         }));
         Self {
-            group: plan.group.clone(),
+            name: group.name.clone(),
+            hooks: group
+                .hooks
+                .iter()
+                .map(|hook| PlannedHookReport {
+                    iface: hook.name.clone(),
+                    ifindex: hook.ifindex,
+                    hook: mode.name().into(),
+                })
+                .collect(),
+            tunnels: tunnels
+                .iter()
+                .zip(shares)
+                .map(|(tunnel, share)| PlannedTunnelReport {
+                    name: tunnel.name.clone(),
+                    id: tunnel.id,
+                    ifindex: (tunnel.ifindex != 0).then_some(tunnel.ifindex),
+                    weight: tunnel.weight,
+                    tier: tunnel.tier,
+                    share,
+                })
+                .collect(),
+            prefixes: group.prefixes.iter().map(ToString::to_string).collect(),
+            follows_routes: group.follows_routes,
+        }
+    }
+}
+
+impl PlanReport {
+    /// Of a plan.
+    pub fn new(plan: &Plan, difference: Option<DifferenceReport>, dry_run: bool) -> Self {
+        let groups = plan.groups.iter();
+        let groups: Vec<_> = groups
+            .map(|group| PlannedGroupReport::new(group, plan.mode))
+            .collect();
+        let first = groups.first().cloned();
+        Self {
+            group: first
+                .as_ref()
+                .map_or_else(String::new, |of| of.name.clone()),
             hook: plan.mode.name().into(),
-            mss_clamp: mss_clamp(plan.mss_clamp),
+            mss_clamp: mss_clamp_name(plan.mss_clamp),
             mark_mask: plan.marks.map(|marks| marks.mask.bits()),
             rules: rules(plan),
             sysctls: plan
@@ -122,28 +182,11 @@ impl PlanReport {
                     to: change.to,
                 })
                 .collect(),
-            hooks: plan
-                .hooks
-                .iter()
-                .map(|hook| PlannedHookReport {
-                    iface: hook.name.clone(),
-                    ifindex: hook.ifindex,
-                    hook: plan.mode.name().into(),
-                })
-                .collect(),
-            tunnels: plan
-                .tunnels
-                .iter()
-                .zip(shares)
-                .map(|(tunnel, share)| PlannedTunnelReport {
-                    name: tunnel.name.clone(),
-                    id: tunnel.id,
-                    ifindex: (tunnel.ifindex != 0).then_some(tunnel.ifindex),
-                    weight: tunnel.weight,
-                    share,
-                })
-                .collect(),
-            prefixes: plan.prefixes.iter().map(ToString::to_string).collect(),
+            hooks: first.as_ref().map_or_else(Vec::new, |of| of.hooks.clone()),
+            tunnels: first
+                .as_ref()
+                .map_or_else(Vec::new, |of| of.tunnels.clone()),
+            prefixes: first.map_or_else(Vec::new, |of| of.prefixes),
             seed: plan.seed,
             max_flows: plan.max_flows,
             idle_secs: IdleReport {
@@ -154,6 +197,8 @@ impl PlanReport {
             },
             notes: plan.notes.clone(),
             dry_run,
+            groups,
+            difference,
         }
     }
 
@@ -163,37 +208,9 @@ impl PlanReport {
         for note in &self.notes {
             let _ = writeln!(out, "{note}");
         }
-        let ifaces: Vec<&str> = self.hooks.iter().map(|hook| hook.iface.as_str()).collect();
-        let from = match ifaces.as_slice() {
-            [] => String::new(),
-            ifaces => format!(" from {}", ifaces.join(", ")),
-        };
-        let _ = writeln!(
-            out,
-            "group {}: {}{from} (hook {}, MSS clamp {})",
-            self.group,
-            self.prefixes.join(", "),
-            self.hook,
-            self.mss_clamp,
-        );
-        let rows: Vec<Vec<Cell>> = self
-            .tunnels
-            .iter()
-            .map(|tunnel| {
-                vec![
-                    text(&tunnel.name),
-                    number(&tunnel.id),
-                    number(&tunnel.weight),
-                    number(&percent(tunnel.share)),
-                ]
-            })
-            .collect();
-        out.push_str(&table::render(
-            &["TUNNEL", "ID", "WEIGHT", "SHARE"],
-            &rows,
-            "  ",
-            colour,
-        ));
+        for group in &self.groups {
+            self.render_group(group, colour, &mut out);
+        }
         for PlannedRuleReport { family, rule } in &self.rules {
             let _ = writeln!(out, "  {family} rule: {rule}");
         }
@@ -212,19 +229,50 @@ impl PlanReport {
             seconds(self.idle_secs.udp),
             seconds(self.idle_secs.other),
         );
+        if let Some(difference) = &self.difference {
+            out.push_str(&difference.render());
+        }
         if self.dry_run {
             out.push_str("dry run: nothing was changed\n");
         }
         out
     }
-}
 
-/// [`Settings::mss_clamp`](steer_common::abi::Settings::mss_clamp) in words.
-pub fn mss_clamp(value: u32) -> String {
-    match value {
-        0 => "off".into(),
-        MSS_CLAMP_MTU => "mtu".into(),
-        mss => mss.to_string(),
+    fn render_group(&self, group: &PlannedGroupReport, colour: Colour, out: &mut String) {
+        let ifaces: Vec<&str> = group.hooks.iter().map(|hook| hook.iface.as_str()).collect();
+        let from = match ifaces.as_slice() {
+            [] => String::new(),
+            ifaces => format!(" from {}", ifaces.join(", ")),
+        };
+        let prefixes = if group.follows_routes {
+            "the kernel's routes".to_owned()
+        } else {
+            group.prefixes.join(", ")
+        };
+        let _ = writeln!(
+            out,
+            "group {}: {prefixes}{from} (hook {}, MSS clamp {})",
+            group.name, self.hook, self.mss_clamp,
+        );
+        let has_tiers = group.tunnels.iter().any(|tunnel| tunnel.tier != 0);
+        let mut columns = vec!["TUNNEL", "ID", "WEIGHT", "SHARE"];
+        if has_tiers {
+            columns.push("TIER");
+        }
+        let rows = group.tunnels.iter().map(|tunnel| {
+            let mut row = vec![
+                text(&tunnel.name),
+                number(&tunnel.id),
+                number(&tunnel.weight),
+                number(&percent(tunnel.share)),
+            ];
+            if has_tiers {
+                row.push(number(&tunnel.tier));
+            }
+            row
+        });
+        let rows: Vec<Vec<Cell>> = rows.collect();
+        out.push_str(&table::render(&columns, &rows, "  ", colour));
     }
 }
 
@@ -233,7 +281,7 @@ fn rules(plan: &Plan) -> Vec<PlannedRuleReport> {
     let Some(marks) = plan.marks else {
         return Vec::new();
     };
-    let rules = marks.rules(plan.tunnels.iter().map(|tunnel| tunnel.id));
+    let rules = marks.rules(plan.tunnels().map(|tunnel| tunnel.id));
     let report = |rule: &MarkRule| PlannedRuleReport {
         family: rule.family.to_string(),
         rule: rule.to_string(),
@@ -298,7 +346,7 @@ impl DetachReport {
 mod tests {
     use super::super::json;
     use super::*;
-    use steer_common::abi::{HookMode, HookOrder};
+    use steer_common::abi::HookOrder;
 
     use crate::plan::{Idle, MarkMask, Marks, PlannedHook, PlannedTunnel, SysctlChange};
 
@@ -309,21 +357,17 @@ mod tests {
             id,
             ifindex: u32::from(id) * 3,
             weight,
+            tier: 0,
             mtu_bytes: 1_420,
             up: true,
             is_known: false,
             rp_filter_before: 0,
         };
-        let plan = Plan {
-            group: "default".into(),
-            group_id: 0,
-            mode: HookMode::Mark,
+        let group = GroupPlan {
+            name: "default".into(),
+            id: 0,
+            is_known: false,
             order: HookOrder::Last,
-            mss_clamp: 0,
-            marks: Some(Marks {
-                mask: MarkMask::DEFAULT,
-                slot: 1,
-            }),
             hooks: vec![PlannedHook {
                 name: "lan0".into(),
                 ifindex: 2,
@@ -331,6 +375,18 @@ mod tests {
             }],
             tunnels: vec![tunnel(0, 1), tunnel(1, 3)],
             prefixes: vec!["10.2.0.0/16".parse().expect("network")],
+            follows_routes: false,
+        };
+        let plan = Plan {
+            groups: vec![group],
+            leaving: Vec::new(),
+            is_whole: false,
+            mode: HookMode::Mark,
+            mss_clamp: 0,
+            marks: Some(Marks {
+                mask: MarkMask::DEFAULT,
+                slot: 1,
+            }),
             seed: None,
             max_flows: 65_536,
             idle: Idle::default(),
@@ -343,7 +399,7 @@ mod tests {
             }],
             notes: vec!["found 2 WireGuard devices: wg0, wg1".into()],
         };
-        let report = PlanReport::new(&plan, true);
+        let report = PlanReport::new(&plan, None, true);
         insta::assert_snapshot!(report.render(Colour::Off), @r"
         found 2 WireGuard devices: wg0, wg1
         group default: 10.2.0.0/16 from lan0 (hook mark, MSS clamp off)

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{ExistingGroup, PlanError, PlannedHook, TunnelSpec, prefixes as checks};
+use super::{ExistingGroup, PlanError, PlannedHook, TunnelRequest, prefixes as checks};
 use crate::net::{Device, Devices};
 
 /// All WireGuard devices that are up, and those that are in the group already.
@@ -11,7 +11,7 @@ pub(super) fn tunnels(
     group: Option<&ExistingGroup>,
     hooks: &[PlannedHook],
     notes: &mut Vec<String>,
-) -> Result<Vec<TunnelSpec>, PlanError> {
+) -> Result<Vec<TunnelRequest>, PlanError> {
     let in_group =
         |name: &str| group.is_some_and(|group| group.tunnels.iter().any(|t| t.name == name));
     let (mut found, mut down) = (Vec::new(), Vec::new());
@@ -43,10 +43,9 @@ pub(super) fn tunnels(
     ));
     Ok(found
         .into_iter()
-        .map(|name| TunnelSpec {
+        .map(|name| TunnelRequest {
             name,
-            weight: None,
-            id: None,
+            ..TunnelRequest::default()
         })
         .collect())
 }

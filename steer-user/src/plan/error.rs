@@ -53,6 +53,12 @@ pub enum PlanError {
         kind.as_deref().map(|kind| format!(" but {kind}")).unwrap_or_default()
     )]
     NotLayer3 { name: String, kind: Option<String> },
+    #[error("tunnel {name}: its MTU is {found_bytes}, not {wanted_bytes}")]
+    OtherMtu {
+        name: String,
+        found_bytes: u32,
+        wanted_bytes: u32,
+    },
     #[error("{count} tunnels: a group has at most {TUNNELS_PER_GROUP_MAX}")]
     TooManyTunnels { count: usize },
     #[error("tunnel {name}: id {id} is taken by tunnel {holder}")]
@@ -251,6 +257,11 @@ impl PlanError {
             Self::NotLayer3 { .. } => {
                 "a tunnel is a WireGuard or TUN device, or another one without MAC headers".into()
             }
+            Self::OtherMtu {
+                name,
+                found_bytes,
+                wanted_bytes,
+            } => format!("ip link set {name} mtu {wanted_bytes}, or mtu = {found_bytes} in the file"),
             Self::IdTaken { .. } => "give another id, or none".into(),
             Self::AllWeightsZero { .. } => {
                 "give one tunnel a weight above 0; to stop steering, use steerctl detach".into()

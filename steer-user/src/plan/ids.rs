@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use steer_common::abi::{TUNNEL_ID_MAX, TunnelId};
 
-use super::{Existing, PlanError, TunnelSpec};
+use super::{Existing, PlanError, TunnelRequest};
 
 /// Ids in the order of `specs`. In turn, and in the order of names: the id that
 /// was given; the id that the tunnel has; the number that its name ends in; the
 /// smallest that is free, preferably one that no flow can still refer to.
 pub(super) fn assign(
-    specs: &[TunnelSpec],
+    specs: &[TunnelRequest],
     existing: &Existing,
     group: &str,
     notes: &mut Vec<String>,
@@ -29,8 +29,11 @@ pub(super) fn assign(
         .filter(|(other, _)| other.name == group)
         .map(|(_, tunnel)| (tunnel.name.as_str(), tunnel.id))
         .collect();
+    // Of tunnels that leave other groups, too: one that changes its group keeps its number.
+    let former = existing.former.iter().map(|t| (t.name.as_str(), t.id));
+    let used: BTreeMap<&str, TunnelId> = former.chain(own.clone()).collect();
     let mut ids: BTreeMap<&str, TunnelId> = BTreeMap::new();
-    let mut sorted: Vec<&TunnelSpec> = specs.iter().collect();
+    let mut sorted: Vec<&TunnelRequest> = specs.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
 
     for spec in &sorted {
@@ -41,10 +44,11 @@ pub(super) fn assign(
         }
         ids.insert(&spec.name, id);
     }
-    let kept = |spec: &TunnelSpec| own.get(spec.name.as_str()).copied();
-    for wish in [&kept as &dyn Fn(&TunnelSpec) -> Option<TunnelId>, &|spec| {
-        number(&spec.name)
-    }] {
+    let kept = |spec: &TunnelRequest| used.get(spec.name.as_str()).copied();
+    for wish in [
+        &kept as &dyn Fn(&TunnelRequest) -> Option<TunnelId>,
+        &|spec| number(&spec.name),
+    ] {
         for spec in &sorted {
             if ids.contains_key(spec.name.as_str()) {
                 continue;
@@ -61,7 +65,7 @@ pub(super) fn assign(
         }
         let free = || (0..=TUNNEL_ID_MAX).filter(|id| !taken.contains_key(id));
         let id = free()
-            .find(|id| !own.values().any(|used| used == id))
+            .find(|id| !used.values().any(|used| used == id))
             .or_else(|| free().next())
             .ok_or(PlanError::NoFreeId)?;
         taken.insert(id, &spec.name);
@@ -91,14 +95,12 @@ fn number(name: &str) -> Option<TunnelId> {
 mod tests {
     use steer_common::abi::{Admin, Health};
 
-    use super::super::{ExistingGroup, ExistingTunnel};
+    use super::super::{ExistingGroup, ExistingTunnel, TunnelSpec};
     use super::*;
 
-    fn specs(texts: &[&str]) -> Vec<TunnelSpec> {
-        texts
-            .iter()
-            .map(|text| text.parse().expect("a tunnel"))
-            .collect()
+    fn specs(texts: &[&str]) -> Vec<TunnelRequest> {
+        let parse = |text: &&str| text.parse::<TunnelSpec>().expect("a tunnel").into();
+        texts.iter().map(parse).collect()
     }
 
     fn existing(group: &str, tunnels: &[(&str, TunnelId)]) -> Existing {

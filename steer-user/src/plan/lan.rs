@@ -3,22 +3,27 @@
 use steer_common::abi::HookMode;
 
 use super::{
-    Existing, ExistingGroup, HookChoice, PlanError, PlannedHook, Request, types::unknown_device,
+    Existing, ExistingGroup, GroupRequest, HookChoice, PlanError, PlannedHook, Request,
+    types::unknown_device,
 };
 use crate::net::{Device, Devices, MasterKind};
 
 /// The LAN devices of a request, or those that the group has.
 pub(super) fn plan(
+    asked: &GroupRequest,
     request: &Request,
     devices: &Devices,
     existing: &Existing,
     adopted: bool,
     notes: &mut Vec<String>,
 ) -> Result<Vec<PlannedHook>, PlanError> {
-    let group = existing.find_group(&request.group);
+    let group = existing.find_group(&asked.name);
     let names = match group {
-        Some(group) if request.ifaces.is_empty() => inherited(group, existing),
-        _ => request.ifaces.iter().collect(),
+        _ if !asked.ifaces.is_empty() => asked.ifaces.iter().collect(),
+        // They steer for all groups, whichever names them.
+        _ if request.is_whole => request.groups.iter().flat_map(|of| &of.ifaces).collect(),
+        Some(group) => inherited(group, existing),
+        None => Vec::new(),
     };
     let mut hooks: Vec<PlannedHook> = Vec::new();
     for name in names {
@@ -57,7 +62,7 @@ pub(super) fn plan(
     let others = existing
         .groups
         .iter()
-        .filter(|other| other.name != request.group);
+        .filter(|other| other.name != asked.name);
     check_vlans(&hooks, devices, others)?;
     Ok(hooks)
 }
@@ -73,12 +78,15 @@ fn inherited<'a>(group: &'a ExistingGroup, existing: &'a Existing) -> Vec<&'a St
 }
 
 /// The names of these devices and of the VLAN devices on them.
-pub(super) fn names<'a>(hooks: &[PlannedHook], devices: &'a Devices) -> Vec<&'a str> {
+pub(super) fn names<'a, 'h>(
+    hooks: impl Iterator<Item = &'h PlannedHook>,
+    devices: &'a Devices,
+) -> Vec<&'a str> {
     let of_hook = |hook: &PlannedHook| {
         let above = devices.vlans_on(hook.ifindex);
         devices.by_index(hook.ifindex).into_iter().chain(above)
     };
-    let found = hooks.iter().flat_map(of_hook);
+    let found = hooks.flat_map(of_hook);
     found.map(|device| device.name.as_str()).collect()
 }
 

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use steer_common::abi::{HookMode, Settings, TUNNELS_MAX, TunnelId};
 
-use super::{Existing, Machine, PlanError, PlannedTunnel, Request, ValueError, unequal_mtus};
+use super::{Existing, GroupPlan, Machine, PlanError, Request, ValueError, unequal_mtus};
 use crate::net::{self, Devices, Family, MarkRule, MarkUser, OwnRouting, Rule, RuleAction};
 
 /// Preference of the rules of the first slot.
@@ -139,12 +139,12 @@ pub(super) fn plan(
     machine: &Machine<'_>,
     existing: &Existing,
     mode: HookMode,
-    tunnels: &[PlannedTunnel],
+    groups: &[GroupPlan],
 ) -> Result<Option<Marks>, PlanError> {
     let needs_marks = match mode {
         HookMode::Mark => true,
         // What is too big for its tunnel is answered by the kernel, which must know the tunnel.
-        HookMode::Ingress => has_unequal_mtus(request, machine.devices, existing, tunnels),
+        HookMode::Ingress => has_unequal_mtus(machine.devices, existing, groups),
         HookMode::Egress | HookMode::Unset => false,
     };
     if !needs_marks {
@@ -154,11 +154,10 @@ pub(super) fn plan(
     let mask = request.mark_mask.or(before).unwrap_or(MarkMask::DEFAULT);
     let others = existing
         .tunnels()
-        .filter(|(group, _)| group.name != request.group)
+        .filter(|(group, _)| request.group(&group.name).is_none())
         .map(|(_, tunnel)| (tunnel.name.as_str(), tunnel.id));
-    let of_plan = tunnels
-        .iter()
-        .map(|tunnel| (tunnel.name.as_str(), tunnel.id));
+    let of_plan = groups.iter().flat_map(|group| &group.tunnels);
+    let of_plan = of_plan.map(|tunnel| (tunnel.name.as_str(), tunnel.id));
     if let Some((name, id)) = of_plan
         .chain(others)
         .find(|(_, id)| u32::from(*id) > mask.id_max())
@@ -199,19 +198,16 @@ fn free_slot(rules: &[Rule]) -> Option<u32> {
 }
 
 /// Whether the tunnels of any group have different MTUs.
-fn has_unequal_mtus(
-    request: &Request,
-    devices: &Devices,
-    existing: &Existing,
-    tunnels: &[PlannedTunnel],
-) -> bool {
-    let of_plan = tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
-    let of_plan = of_plan.map(|tunnel| (tunnel.name.as_str(), tunnel.mtu_bytes));
+fn has_unequal_mtus(devices: &Devices, existing: &Existing, planned: &[GroupPlan]) -> bool {
     let mut others = existing
         .groups
         .iter()
-        .filter(|group| group.name != request.group);
-    unequal_mtus(of_plan).is_some()
+        .filter(|group| planned.iter().all(|planned| planned.name != group.name));
+    let is_unequal = |group: &GroupPlan| {
+        let there = group.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
+        unequal_mtus(there.map(|tunnel| (tunnel.name.as_str(), tunnel.mtu_bytes))).is_some()
+    };
+    planned.iter().any(is_unequal)
         || others.any(|group| {
             let names = group.tunnels.iter().map(|tunnel| tunnel.name.as_str());
             let there = names.filter_map(|name| Some((name, devices.by_name(name)?.mtu_bytes)));

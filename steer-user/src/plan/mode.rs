@@ -3,7 +3,9 @@
 use ipnet::IpNet;
 use steer_common::abi::{HookMode, MSS_CLAMP_MTU};
 
-use super::{Existing, HookChoice, Machine, MssClamp, PlanError, PlannedTunnel, Request};
+use super::{
+    Existing, GroupPlan, HookChoice, Machine, MssClamp, PlanError, PlannedTunnel, Request,
+};
 use crate::net::{Finding, FindingKind, Netfilter, PacketFamily, sysctl::rp_filter_name};
 
 /// What the choice depends on besides the request.
@@ -12,10 +14,8 @@ pub(super) struct Facts<'a> {
     pub(super) existing: &'a Existing,
     /// Names of the LAN devices, and of the VLAN devices on them.
     pub(super) lan: Vec<&'a str>,
-    pub(super) tunnels: &'a [PlannedTunnel],
-    pub(super) prefixes: &'a [IpNet],
-    /// The group is there already.
-    pub(super) is_known: bool,
+    /// The groups that are made or changed.
+    pub(super) groups: &'a [GroupPlan],
 }
 
 /// What was chosen.
@@ -52,7 +52,9 @@ pub(super) fn choose(
         _ => None,
     };
     let mode = if let Some(mode) = wanted {
-        let is_kept = facts.is_known && mode == before && request.hook.is_none();
+        let is_kept = facts.groups.iter().all(|group| group.is_known)
+            && mode == before
+            && request.hook.is_none();
         // A gateway that steers by hand does not need the answer; one that asks for it does.
         let known = match (&ruleset, netfilter) {
             (Some(ruleset), _) => ruleset,
@@ -168,8 +170,7 @@ impl<'a> Facts<'a> {
     /// The sysctl by which the kernel checks the sources of what enters by a LAN device (IPv4 only).
     fn strict_lan(&self) -> Option<String> {
         let is_strict = |name: &&&str| self.machine.strict.iter().any(|strict| strict == **name);
-        self.prefixes
-            .iter()
+        self.prefixes()
             .any(|prefix| matches!(prefix, IpNet::V4(_)))
             .then(|| self.lan.iter().find(is_strict))?
             .map(|name| rp_filter_name(name))
@@ -182,7 +183,7 @@ impl<'a> Facts<'a> {
             return Ok(());
         }
         let mut others = self.existing.groups.iter();
-        match others.find(|other| other.name != request.group) {
+        match others.find(|other| request.group(&other.name).is_none()) {
             Some(other) => Err(PlanError::OtherMode {
                 mode,
                 before,
@@ -219,14 +220,25 @@ impl<'a> Facts<'a> {
         }
     }
 
+    /// The MTUs of the first group whose tunnels have different ones.
     fn unequal_mtus(&self) -> Option<String> {
-        let there = self.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
-        unequal_mtus(there.map(|tunnel| (tunnel.name.as_str(), tunnel.mtu_bytes)))
+        self.groups.iter().find_map(|group| {
+            let there = group.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
+            unequal_mtus(there.map(|tunnel| (tunnel.name.as_str(), tunnel.mtu_bytes)))
+        })
+    }
+
+    fn tunnels(&self) -> impl Iterator<Item = &PlannedTunnel> {
+        self.groups.iter().flat_map(|group| &group.tunnels)
+    }
+
+    fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
+        self.groups.iter().flat_map(|group| &group.prefixes)
     }
 
     fn ruleset(&self, netfilter: &'a Netfilter) -> Ruleset<'a> {
         let mut found = Ruleset::default();
-        let is_tunnel = |of: &dyn Fn(&str) -> bool| self.tunnels.iter().any(|t| of(&t.name));
+        let is_tunnel = |of: &dyn Fn(&str) -> bool| self.tunnels().any(|t| of(&t.name));
         let is_lan = |of: &dyn Fn(&str) -> bool| self.lan.iter().any(|name| of(name));
         for finding in &netfilter.findings {
             if !self.has_prefix_of(finding.family) {
@@ -266,7 +278,7 @@ impl<'a> Facts<'a> {
     }
 
     fn has_prefix_of(&self, family: PacketFamily) -> bool {
-        self.prefixes.iter().any(|prefix| match family {
+        self.prefixes().any(|prefix| match family {
             PacketFamily::Both => true,
             PacketFamily::Ipv4 => matches!(prefix, IpNet::V4(_)),
             PacketFamily::Ipv6 => matches!(prefix, IpNet::V6(_)),
@@ -285,6 +297,16 @@ pub fn unequal_mtus<'a>(tunnels: impl IntoIterator<Item = (&'a str, u32)>) -> Op
         .iter()
         .map(|(name, mtu_bytes)| format!("{name} {mtu_bytes}"));
     Some(told.collect::<Vec<_>>().join(", "))
+}
+
+/// [`Settings::mss_clamp`](steer_common::abi::Settings::mss_clamp) in words: `off`, `mtu` (what fits
+/// through the tunnel) or the number.
+pub fn mss_clamp_name(value: u32) -> String {
+    match value {
+        0 => "off".into(),
+        MSS_CLAMP_MTU => "mtu".into(),
+        mss => mss.to_string(),
+    }
 }
 
 /// Fits after the place of the finding.

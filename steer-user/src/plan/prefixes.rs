@@ -41,12 +41,8 @@ const MAPPED: IpNet = IpNet::V6(Ipv6Net::new_assert(
     96,
 ));
 
-/// Checks one prefix by itself and against this machine's addresses and tunnels.
-pub(super) fn check(
-    prefix: IpNet,
-    devices: &Devices,
-    tunnels: &[&Device],
-) -> Result<(), PlanError> {
+/// Checks one prefix by itself.
+pub fn check_prefix(prefix: IpNet) -> Result<(), PlanError> {
     if prefix.prefix_len() == 0 {
         return Err(PlanError::DefaultRoute { prefix });
     }
@@ -56,6 +52,16 @@ pub(super) fn check(
     if prefix.contains(&MAPPED) {
         return Err(PlanError::Mapped { prefix });
     }
+    Ok(())
+}
+
+/// Checks one prefix by itself and against this machine's addresses and tunnels.
+pub(super) fn check(
+    prefix: IpNet,
+    devices: &Devices,
+    tunnels: &[&Device],
+) -> Result<(), PlanError> {
+    check_prefix(prefix)?;
     match conflicts([prefix], devices, tunnels).into_iter().next() {
         Some(conflict) => Err(conflict),
         None => Ok(()),

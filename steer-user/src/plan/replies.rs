@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use steer_common::abi::HookMode;
 
-use super::{Plan, PlanError};
+use super::{GroupPlan, Plan, PlanError};
 use crate::net::sysctl::{RpFilter, rp_filter_name};
 use crate::net::{Devices, Family, KernelRoute};
 
@@ -43,56 +43,63 @@ impl Plan {
         devices: &Devices,
     ) -> Result<(), PlanError> {
         self.note_forwarding(forwarding, devices);
-        for tunnel in &mut self.tunnels {
-            let filter = forwarding
-                .rp_filters
-                .iter()
-                .find(|(name, _)| *name == tunnel.name);
-            let Some((_, filter)) = filter else { continue };
-            let dropped = forwarding.routes.iter().find(|(prefix, route)| {
-                // IPv6 has no such filter but in netfilter.
-                let is_by_tunnel = matches!(
-                    route,
-                    KernelRoute::Devices(numbers) if numbers.contains(&tunnel.ifindex)
-                );
-                matches!(prefix, IpNet::V4(_)) && !is_by_tunnel
-            });
-            let Some((prefix, _)) = dropped else { continue };
-            if !filter.is_strict() {
-                continue;
-            }
-            let name = rp_filter_name(&tunnel.name);
-            if self.fix || tunnel.rp_filter_before != 0 {
-                tunnel.rp_filter_before = filter.device + 1;
-                self.notes.push(format!(
-                    "{name}: {} becomes {RP_FILTER_LOOSE} until detach",
-                    filter.device
-                ));
-                self.sysctls.push(SysctlChange {
-                    tunnel: tunnel.name.clone(),
-                    name,
-                    from: filter.device,
-                    to: RP_FILTER_LOOSE,
+        let (mut notes, mut sysctls) = (Vec::new(), Vec::new());
+        for group in &mut self.groups {
+            let of_group = |prefix: &IpNet| group.prefixes.binary_search(prefix).is_ok();
+            let routes = forwarding.routes.iter();
+            let routes: Vec<_> = routes.filter(|(prefix, _)| of_group(prefix)).collect();
+            for tunnel in &mut group.tunnels {
+                let mut filters = forwarding.rp_filters.iter();
+                let Some((_, filter)) = filters.find(|(name, _)| *name == tunnel.name) else {
+                    continue;
+                };
+                let dropped = routes.iter().find(|(prefix, route)| {
+                    // IPv6 has no such filter but in netfilter.
+                    let is_by_tunnel = matches!(
+                        route,
+                        KernelRoute::Devices(numbers) if numbers.contains(&tunnel.ifindex)
+                    );
+                    matches!(prefix, IpNet::V4(_)) && !is_by_tunnel
                 });
-                continue;
+                let Some((prefix, _)) = dropped else { continue };
+                if !filter.is_strict() {
+                    continue;
+                }
+                let name = rp_filter_name(&tunnel.name);
+                if self.fix || tunnel.rp_filter_before != 0 {
+                    tunnel.rp_filter_before = filter.device + 1;
+                    notes.push(format!(
+                        "{name}: {} becomes {RP_FILTER_LOOSE} until detach",
+                        filter.device
+                    ));
+                    sysctls.push(SysctlChange {
+                        tunnel: tunnel.name.clone(),
+                        name,
+                        from: filter.device,
+                        to: RP_FILTER_LOOSE,
+                    });
+                    continue;
+                }
+                let error = PlanError::StrictReversePath {
+                    tunnel: tunnel.name.clone(),
+                    prefix: *prefix,
+                    sysctl: name,
+                };
+                if !tunnel.is_known {
+                    return Err(error);
+                }
+                notes.push(error.to_string());
             }
-            let error = PlanError::StrictReversePath {
-                tunnel: tunnel.name.clone(),
-                prefix: *prefix,
-                sysctl: name,
-            };
-            if !tunnel.is_known {
-                return Err(error);
-            }
-            self.notes.push(error.to_string());
         }
+        self.notes.append(&mut notes);
+        self.sysctls.append(&mut sysctls);
         Ok(())
     }
 
     fn note_forwarding(&mut self, forwarding: &Forwarding, devices: &Devices) {
         for family in &forwarding.off {
-            let is_used = |prefix: &IpNet| Family::from(prefix.addr()) == *family;
-            if !self.prefixes.iter().any(is_used) {
+            let is_used = |prefix: IpNet| Family::from(prefix.addr()) == *family;
+            if !self.prefixes().any(is_used) {
                 continue;
             }
             let sysctl = match family {
@@ -113,7 +120,11 @@ impl Plan {
         };
         let mut astray: Vec<(String, Vec<IpNet>)> = Vec::new();
         for (prefix, route) in &forwarding.routes {
-            let Some(leads) = self.leads_astray(route, devices) else {
+            let of_group = |group: &&GroupPlan| group.prefixes.binary_search(prefix).is_ok();
+            let Some(group) = self.groups.iter().find(of_group) else {
+                continue;
+            };
+            let Some(leads) = group.leads_astray(route, devices) else {
                 continue;
             };
             match astray.iter_mut().find(|(known, _)| *known == leads) {
@@ -130,8 +141,10 @@ impl Plan {
                 .push(format!("{}{more}: {leads}: {what}", prefixes[0]));
         }
     }
+}
 
-    /// Where a route leads that does not lead to a tunnel.
+impl GroupPlan {
+    /// Where a route leads that does not lead to a tunnel of this group.
     fn leads_astray(&self, route: &KernelRoute, devices: &Devices) -> Option<String> {
         let KernelRoute::Devices(numbers) = route else {
             let is_local = *route == KernelRoute::Local;

@@ -1,13 +1,14 @@
 //! Every refusal by its message, and what is planned when there is none.
 
 use ipnet::IpNet;
-use steer_common::abi::{Admin, Health};
+use steer_common::abi::{Admin, Health, HookMode, HookOrder};
 
 use super::*;
-use crate::net::{Netfilter, Peer, WireGuard};
+use crate::net::{Device, Devices, Netfilter, Peer, WireGuard};
 
 mod lan_side;
 mod marks;
+mod several;
 
 const MEMORY_BYTES: u64 = 4 << 30;
 
@@ -72,15 +73,20 @@ fn gateway() -> Vec<Device> {
     ]
 }
 
+fn group(name: &str, ifaces: &[&str], tunnels: &[&str], prefixes: &[&str]) -> GroupRequest {
+    let tunnel = |text: &&str| text.parse::<TunnelSpec>().expect("a tunnel").into();
+    GroupRequest {
+        name: name.into(),
+        ifaces: ifaces.iter().map(ToString::to_string).collect(),
+        tunnels: tunnels.iter().map(tunnel).collect(),
+        prefixes: networks(prefixes),
+        follows_routes: false,
+    }
+}
+
 fn request(ifaces: &[&str], tunnels: &[&str], prefixes: &[&str]) -> Request {
     Request {
-        group: "default".into(),
-        ifaces: ifaces.iter().map(ToString::to_string).collect(),
-        tunnels: tunnels
-            .iter()
-            .map(|text| text.parse().expect("a tunnel"))
-            .collect(),
-        prefixes: networks(prefixes),
+        groups: vec![group("default", ifaces, tunnels, prefixes)],
         ..Request::default()
     }
 }
@@ -153,14 +159,14 @@ fn everything_given() {
     request.seed = Some(5);
     let plan = planned(&request, gateway(), &Existing::default());
     assert_eq!(
-        plan.hooks,
+        plan.groups[0].hooks,
         [PlannedHook {
             name: "lan0".into(),
             ifindex: 2,
             layer3: false,
         }]
     );
-    let tunnels: Vec<_> = plan
+    let tunnels: Vec<_> = plan.groups[0]
         .tunnels
         .iter()
         .map(|t| {
@@ -178,9 +184,12 @@ fn everything_given() {
         tunnels,
         [("wg0", 0, 3, 1, 1_420, true), ("wg1", 1, 4, 3, 1_420, true)]
     );
-    assert_eq!(plan.prefixes, networks(&["10.2.0.0/16", "fd00:2::/64"]));
     assert_eq!(
-        (plan.seed, plan.max_flows, plan.group_id),
+        plan.groups[0].prefixes,
+        networks(&["10.2.0.0/16", "fd00:2::/64"])
+    );
+    assert_eq!(
+        (plan.seed, plan.max_flows, plan.groups[0].id),
         (Some(5), 488_064, 0)
     );
     assert_eq!(plan.idle, Idle::default());
@@ -197,8 +206,11 @@ fn discovery() {
         gateway(),
         &Existing::default(),
     );
-    assert_eq!(plan.tunnels.len(), 2);
-    assert_eq!(plan.prefixes, networks(&["10.2.0.0/16", "fd00:2::/64"]));
+    assert_eq!(plan.groups[0].tunnels.len(), 2);
+    assert_eq!(
+        plan.groups[0].prefixes,
+        networks(&["10.2.0.0/16", "fd00:2::/64"])
+    );
     assert_eq!(
         plan.notes,
         [
@@ -247,13 +259,13 @@ fn adoption_without_a_word() {
     devices[3].up = false;
     devices.remove(2);
     let plan = planned(&request(&[], &[], &[]), devices, &existing("default"));
-    let tunnels: Vec<_> = plan
+    let tunnels: Vec<_> = plan.groups[0]
         .tunnels
         .iter()
         .map(|t| (t.name.as_str(), t.id, t.ifindex, t.weight, t.up))
         .collect();
     assert_eq!(tunnels, [("wg1", 1, 4, 1, false), ("wg0", 4, 0, 3, false)]);
-    assert_eq!(plan.prefixes, networks(&["10.2.0.0/16"]));
+    assert_eq!(plan.groups[0].prefixes, networks(&["10.2.0.0/16"]));
     assert_eq!((plan.seed, plan.max_flows), (Some(7), 70_000));
     assert_eq!(
         plan.notes,
@@ -271,7 +283,7 @@ fn a_restart_with_the_same_words_does_not_fail_for_a_tunnel_that_is_down() {
     devices.remove(2);
     let words = request(&["lan0"], &["wg0", "wg1"], &["10.2.0.0/16"]);
     let plan = planned(&words, devices, &existing("default"));
-    let tunnels: Vec<_> = plan
+    let tunnels: Vec<_> = plan.groups[0]
         .tunnels
         .iter()
         .map(|t| (t.name.as_str(), t.up))
@@ -285,7 +297,7 @@ fn adoption_keeps_ids_and_weights() {
     request.idle = "udp=1m".parse().ok();
     request.seed = Some(8);
     let plan = planned(&request, gateway(), &existing("default"));
-    let tunnels: Vec<_> = plan
+    let tunnels: Vec<_> = plan.groups[0]
         .tunnels
         .iter()
         .map(|t| (t.name.as_str(), t.id, t.weight))
@@ -298,8 +310,8 @@ fn adoption_keeps_ids_and_weights() {
     );
     let other = planned(
         &Request {
-            group: "b".into(),
-            ..tests::request(&["lan0"], &["wg2"], &["10.3.0.0/16"])
+            groups: vec![group("b", &["lan0"], &["wg2"], &["10.3.0.0/16"])],
+            ..Request::default()
         },
         {
             let mut devices = gateway();
@@ -308,7 +320,7 @@ fn adoption_keeps_ids_and_weights() {
         },
         &existing("default"),
     );
-    assert_eq!((other.group_id, other.tunnels[0].id), (1, 2));
+    assert_eq!((other.groups[0].id, other.groups[0].tunnels[0].id), (1, 2));
 }
 
 #[test]
@@ -535,8 +547,9 @@ fn refused_sizes() {
             devices,
             &none
         )
-        .tunnels
-        .len(),
+        .groups[0]
+            .tunnels
+            .len(),
         64
     );
 

@@ -9,14 +9,11 @@ use crate::net::{Devices, Netfilter, Rule};
 /// What an operator asks `run` or `attach` for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Group to make or change.
-    pub group: String,
-    /// LAN devices.
-    pub ifaces: Vec<String>,
-    /// Tunnels; none to discover them.
-    pub tunnels: Vec<TunnelSpec>,
-    /// Prefixes; none to discover them.
-    pub prefixes: Vec<IpNet>,
+    /// Groups to make or change.
+    pub groups: Vec<GroupRequest>,
+    /// These are all the groups that there are to be, and what is not said of them is not taken from
+    /// what there is.
+    pub is_whole: bool,
     /// Seed of the flow hash.
     pub seed: Option<u64>,
     /// Size of the flow table.
@@ -35,6 +32,54 @@ pub struct Request {
     pub order: Option<HookOrder>,
     /// Change the sysctls that are in the way.
     pub fix: bool,
+}
+
+/// What an operator asks of one group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupRequest {
+    /// Its name.
+    pub name: String,
+    /// Its LAN devices.
+    pub ifaces: Vec<String>,
+    /// Its tunnels; none to discover them.
+    pub tunnels: Vec<TunnelRequest>,
+    /// Its prefixes; none to discover them.
+    pub prefixes: Vec<IpNet>,
+    /// Its prefixes are those of the kernel's routes, whatever they will be.
+    pub follows_routes: bool,
+}
+
+/// What an operator asks of a tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelRequest {
+    /// Its device name.
+    pub name: String,
+    /// Its weight.
+    pub weight: Option<u32>,
+    /// Its number in the tables.
+    pub id: Option<TunnelId>,
+    /// Its tier.
+    pub tier: Option<u32>,
+    /// The MTU that its device must have.
+    pub mtu_bytes: Option<u32>,
+}
+
+impl From<TunnelSpec> for TunnelRequest {
+    fn from(spec: TunnelSpec) -> Self {
+        Self {
+            name: spec.name,
+            weight: spec.weight,
+            id: spec.id,
+            ..Self::default()
+        }
+    }
+}
+
+impl Request {
+    /// What is asked of the group of this name.
+    pub(super) fn group(&self, name: &str) -> Option<&GroupRequest> {
+        self.groups.iter().find(|group| group.name == name)
+    }
 }
 
 /// How an operator asks to steer.
@@ -89,8 +134,12 @@ pub struct Existing {
     pub mark_mask: u32,
     /// [`Settings::routing_slot`](steer_common::abi::Settings::routing_slot).
     pub routing_slot: u32,
-    /// All groups.
+    /// All groups that an operator made.
     pub groups: Vec<ExistingGroup>,
+    /// The groups that were made from routes, and the groups that they belong to.
+    pub derived: Vec<(GroupId, GroupId)>,
+    /// Tunnels that leave their groups: flows may still refer to their numbers.
+    pub former: Vec<ExistingTunnel>,
 }
 
 /// A group in the pinned maps.
@@ -119,7 +168,7 @@ pub struct ExistingTunnel {
     pub id: TunnelId,
     /// Its weight.
     pub weight: u32,
-    /// [`TunnelInfo::tier`](steer_common::abi::TunnelInfo::tier).
+    /// Its tier.
     pub tier: u32,
     /// What the operator wants of it.
     pub admin: Admin,
@@ -140,6 +189,8 @@ impl Default for Existing {
             mark_mask: 0,
             routing_slot: 0,
             groups: Vec::new(),
+            derived: Vec::new(),
+            former: Vec::new(),
         }
     }
 }
@@ -177,27 +228,21 @@ impl Existing {
     }
 }
 
-/// What is to be done: the whole of one group, whatever of it is there already.
+/// What is to be done, whatever of it is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// The group's name.
-    pub group: String,
-    /// The group's number: its own, or the smallest that is free.
-    pub group_id: GroupId,
+    /// Groups that are made or changed.
+    pub groups: Vec<GroupPlan>,
+    /// Groups that are removed, also those that were made from routes.
+    pub leaving: Vec<GroupId>,
+    /// No other groups are to be there.
+    pub is_whole: bool,
     /// How the gateway steers.
     pub mode: HookMode,
-    /// Where the programs stand among others.
-    pub order: HookOrder,
     /// [`Settings::mss_clamp`](steer_common::abi::Settings::mss_clamp).
     pub mss_clamp: u32,
     /// The marks of packets, and the rules and tables for them; `None` when none is marked.
     pub marks: Option<Marks>,
-    /// LAN devices that get a program, in the order given.
-    pub hooks: Vec<PlannedHook>,
-    /// Tunnels, in the order of their ids. Tunnels of the group that are not here are to be removed.
-    pub tunnels: Vec<PlannedTunnel>,
-    /// Prefixes, sorted. Prefixes of the group that are not here are to be removed.
-    pub prefixes: Vec<IpNet>,
     /// Seed: as asked for, or as found; `None` to choose one.
     pub seed: Option<u64>,
     /// Size of the flow table: as found, as asked for, or by memory.
@@ -210,6 +255,27 @@ pub struct Plan {
     pub sysctls: Vec<SysctlChange>,
     /// What was discovered or decided on the way, for the operator.
     pub notes: Vec<String>,
+}
+
+/// The whole of one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupPlan {
+    /// Its name.
+    pub name: String,
+    /// Its number: its own, or the smallest that is free.
+    pub id: GroupId,
+    /// It is there already.
+    pub is_known: bool,
+    /// Where its programs stand among others.
+    pub order: HookOrder,
+    /// LAN devices that get a program, in the order given.
+    pub hooks: Vec<PlannedHook>,
+    /// Tunnels, in the order of their ids. Tunnels of the group that are not here are to be removed.
+    pub tunnels: Vec<PlannedTunnel>,
+    /// Prefixes, sorted. Prefixes of the group that are not here are to be removed.
+    pub prefixes: Vec<IpNet>,
+    /// Its prefixes are those of the kernel's routes.
+    pub follows_routes: bool,
 }
 
 /// A LAN device.
@@ -251,17 +317,53 @@ pub(super) fn unknown_device(name: &str, tunnel: bool, devices: &Devices) -> Pla
 }
 
 impl Plan {
-    /// Every program that is to be attached, first those that only watch.
-    pub fn attachments(&self) -> Vec<Attachment<'_>> {
-        let tunnels = self.tunnels.iter();
-        let tunnels: Vec<_> = tunnels.map(|t| (t.name.as_str(), t.ifindex)).collect();
-        attachments(
-            self.mode,
-            &tunnels,
-            self.hooks
+    /// Whether what this group has and the plan does not is to be removed.
+    pub fn concerns(&self, group: u32) -> bool {
+        self.is_whole
+            || self
+                .groups
                 .iter()
-                .map(|h| (h.name.as_str(), h.ifindex, h.layer3)),
-        )
+                .any(|planned| u32::from(planned.id) == group)
+    }
+
+    /// All tunnels of the groups that are made or changed.
+    pub fn tunnels(&self) -> impl Iterator<Item = &PlannedTunnel> {
+        self.groups.iter().flat_map(|group| &group.tunnels)
+    }
+
+    /// All prefixes of the groups that are made or changed.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        let prefixes = self.groups.iter().flat_map(|group| &group.prefixes);
+        prefixes.copied()
+    }
+
+    /// The LAN devices of these groups, each once, with the first group that names it.
+    pub fn lan_devices(&self) -> Vec<(&PlannedHook, &GroupPlan)> {
+        let mut found: Vec<(&PlannedHook, &GroupPlan)> = Vec::new();
+        for group in &self.groups {
+            for hook in &group.hooks {
+                if found.iter().all(|(known, _)| known.ifindex != hook.ifindex) {
+                    found.push((hook, group));
+                }
+            }
+        }
+        found
+    }
+
+    /// Every program that is to be attached, and for which group: first those of the tunnels.
+    pub fn attachments(&self) -> Vec<(Attachment<'_>, &GroupPlan)> {
+        let of_tunnels = self.groups.iter().flat_map(|group| {
+            let tunnels = group.tunnels.iter();
+            let tunnels: Vec<_> = tunnels.map(|t| (t.name.as_str(), t.ifindex)).collect();
+            let found = attachments(self.mode, &tunnels, std::iter::empty());
+            found.into_iter().map(move |attachment| (attachment, group))
+        });
+        let on_lan = self.lan_devices().into_iter().flat_map(|(hook, group)| {
+            let device = (hook.name.as_str(), hook.ifindex, hook.layer3);
+            let found = attachments(self.mode, &[], std::iter::once(device));
+            found.into_iter().map(move |attachment| (attachment, group))
+        });
+        of_tunnels.chain(on_lan).collect()
     }
 }
 
@@ -311,6 +413,8 @@ pub struct PlannedTunnel {
     pub ifindex: u32,
     /// Its weight.
     pub weight: u32,
+    /// Its tier.
+    pub tier: u32,
     /// Its device's MTU; 0 when that is gone.
     pub mtu_bytes: u32,
     /// Its device is up.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use steer_common::abi::{Admin, Health};
+use steer_common::abi::{Admin, Health, HookOrder};
 
-use super::super::{ExistingGroup, ExistingTunnel};
+use super::super::{ExistingGroup, ExistingTunnel, GroupRequest};
 use super::*;
 use crate::net::{DevicePattern, DeviceSet, Devices};
 
@@ -46,6 +46,7 @@ fn tunnel(id: u8, mtu_bytes: u32) -> PlannedTunnel {
         id,
         ifindex: 3 + u32::from(id),
         weight: 1,
+        tier: 0,
         mtu_bytes,
         up: true,
         is_known: false,
@@ -70,7 +71,10 @@ fn case(kinds: &[FindingKind]) -> Case {
         existing: Existing::default(),
         tunnels: vec![tunnel(0, 1_420), tunnel(1, 1_420)],
         request: Request {
-            group: "default".into(),
+            groups: vec![GroupRequest {
+                name: "default".into(),
+                ..GroupRequest::default()
+            }],
             ..Request::default()
         },
         is_known: false,
@@ -123,14 +127,21 @@ impl Case {
             rules: Vec::new(),
             memory_bytes: 1 << 32,
         };
-        let prefixes = ["10.2.0.0/16".parse().expect("a network")];
+        let groups = [GroupPlan {
+            name: "default".into(),
+            id: 0,
+            is_known: self.is_known,
+            order: HookOrder::Last,
+            hooks: Vec::new(),
+            tunnels: self.tunnels,
+            prefixes: vec!["10.2.0.0/16".parse().expect("a network")],
+            follows_routes: false,
+        }];
         let facts = Facts {
             machine: &machine,
             existing: &self.existing,
             lan: vec!["lan0", "lan0.10"],
-            tunnels: &self.tunnels,
-            prefixes: &prefixes,
-            is_known: self.is_known,
+            groups: &groups,
         };
         let mut notes = Vec::new();
         let choice = choose(&self.request, &facts, &mut notes);

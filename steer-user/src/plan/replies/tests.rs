@@ -12,21 +12,29 @@ fn plan(mode: HookMode) -> Plan {
         id,
         ifindex: 3 + u32::from(id),
         weight: 1,
+        tier: 0,
         mtu_bytes: 1_420,
         up: true,
         is_known: false,
         rp_filter_before: 0,
     };
-    Plan {
-        group: "default".into(),
-        group_id: 0,
-        mode,
+    let group = GroupPlan {
+        name: "default".into(),
+        id: 0,
+        is_known: false,
         order: HookOrder::Last,
-        mss_clamp: 0,
-        marks: None,
         hooks: Vec::new(),
         tunnels: vec![tunnel(0), tunnel(1)],
         prefixes: vec![prefix("10.2.0.0/16"), prefix("fd00:2::/64")],
+        follows_routes: false,
+    };
+    Plan {
+        groups: vec![group],
+        leaving: Vec::new(),
+        is_whole: false,
+        mode,
+        mss_clamp: 0,
+        marks: None,
         seed: None,
         max_flows: 65_536,
         idle: Idle::default(),
@@ -101,21 +109,21 @@ fn fixes() {
         to: 2,
     };
     assert_eq!(fixed.sysctls, [change]);
-    assert_eq!(fixed.tunnels[1].rp_filter_before, 1);
+    assert_eq!(fixed.groups[0].tunnels[1].rp_filter_before, 1);
     assert_eq!(
         fixed.notes,
         ["net.ipv4.conf.wg1.rp_filter: 0 becomes 2 until detach"]
     );
     // Fixed before, and made anew since: no need to say it again.
     let mut again = plan(HookMode::Egress);
-    again.tunnels[1].rp_filter_before = 1;
-    again.tunnels[1].is_known = true;
+    again.groups[0].tunnels[1].rp_filter_before = 1;
+    again.groups[0].tunnels[1].is_known = true;
     let again = checked(again, &forwarding(0, 1)).expect("fixed again");
     assert_eq!(again.sysctls.len(), 1);
-    assert_eq!(again.tunnels[1].rp_filter_before, 2);
+    assert_eq!(again.groups[0].tunnels[1].rp_filter_before, 2);
     // Steered for long: a restart must not fail for it.
     let mut known = plan(HookMode::Egress);
-    known.tunnels[1].is_known = true;
+    known.groups[0].tunnels[1].is_known = true;
     let known = checked(known, &forwarding(0, 1)).expect("only told");
     assert!(known.sysctls.is_empty());
     assert!(known.notes[0].starts_with("tunnel wg1: net.ipv4.conf.wg1.rp_filter is strict"));
@@ -134,7 +142,8 @@ fn notes() {
         rp_filters: Vec::new(),
     };
     let mut plan = plan(HookMode::Egress);
-    plan.prefixes.pop();
+    let routed = astray.routes.iter().map(|(prefix, _)| *prefix);
+    plan.groups[0].prefixes = routed.collect();
     let eth0 = Device {
         ifindex: 9,
         name: "eth0".into(),

@@ -23,6 +23,7 @@ fn layer_3_devices_and_ports_on_the_lan_side() {
     let kinds: Vec<_> = plan
         .attachments()
         .iter()
+        .map(|(attachment, _)| attachment)
         .filter(|attachment| attachment.kind == HookKind::Ingress)
         .map(|attachment| (attachment.name.to_owned(), attachment.layer3))
         .collect();
@@ -63,7 +64,10 @@ fn layer_3_devices_and_ports_on_the_lan_side() {
     // A member of a VRF keeps its packets.
     devices.push(port(MasterKind::Vrf));
     let request = request(&["eth1"], &["wg0"], &["10.2.0.0/16"]);
-    assert_eq!(planned(&request, devices, &none).hooks[0].name, "eth1");
+    assert_eq!(
+        planned(&request, devices, &none).groups[0].hooks[0].name,
+        "eth1"
+    );
 }
 
 #[test]
@@ -83,7 +87,7 @@ fn vlans_on_the_lan_side() {
     let none = Existing::default();
     let net = &["10.2.0.0/16"];
     let only_vlan = planned(&request(&["inner"], &["wg0"], net), devices.clone(), &none);
-    assert_eq!(only_vlan.hooks[0].ifindex, 11);
+    assert_eq!(only_vlan.groups[0].hooks[0].ifindex, 11);
     for ifaces in [["lan0", "inner"], ["inner", "lan0"]] {
         assert_eq!(
             refused(&request(&ifaces, &["wg0"], net), devices.clone(), &none),
@@ -108,10 +112,10 @@ fn no_lan_device_is_needed_on_the_tunnels() {
     let mut egress = request(&[], &["wg0", "wg1"], &["10.2.0.0/16"]);
     egress.hook = Some(HookChoice::Mode(HookMode::Egress));
     let plan = planned(&egress, gateway(), &none);
-    assert!(plan.hooks.is_empty() && plan.marks.is_none());
+    assert!(plan.groups[0].hooks.is_empty() && plan.marks.is_none());
     assert_eq!(plan.attachments().len(), 4);
     // One that is named must be one, all the same.
-    egress.ifaces = vec!["lan9".into()];
+    egress.groups[0].ifaces = vec!["lan9".into()];
     assert!(refused(&egress, gateway(), &none).starts_with("device lan9: no such device"));
     let mut existing = existing("default");
     existing.hook = HookMode::Egress;

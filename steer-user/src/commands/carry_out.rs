@@ -1,0 +1,155 @@
+//! Carrying a plan out as one step: all of it, or back to what there was.
+
+use std::{fs::File, io::Read as _};
+
+use steer_common::abi::{AttachKind, Cause, Hook, HookKey, Settings};
+
+use super::{
+    Failure, apply, detach,
+    hooks::{self, Attacher},
+    journal,
+    outlook::{Outlook, Pinned},
+    routing,
+    snapshot::Snapshot,
+    state::{self, KnownTunnel},
+    sysctls,
+};
+use crate::{
+    datapath::{
+        DatapathError,
+        maps::Maps,
+        pins::PinDir,
+        programs::{AttachMode, Programs},
+    },
+    net::{Devices, Netlink},
+    plan::Plan,
+};
+
+/// Does what an outlook's plan says, by these programs. The caller holds the write lock.
+pub(super) async fn carry_out(
+    pins: &PinDir,
+    netlink: &Netlink,
+    outlook: &mut Outlook,
+    maps: &mut Maps,
+    programs: &mut Programs,
+    mode: AttachMode,
+    cause: Cause,
+) -> Result<AttachKind, Failure> {
+    let seed = match outlook.plan.seed {
+        Some(seed) => seed,
+        None => random_seed()?,
+    };
+    let before = Before {
+        settings: maps.settings()?,
+        hooks: std::mem::take(&mut outlook.hooks),
+        tunnels: state::tunnels(maps)?,
+        maps: Snapshot::take(maps)?,
+    };
+    let (plan, devices) = (&outlook.plan, &outlook.devices);
+    let mut attacher = Attacher {
+        pins,
+        maps,
+        programs,
+        targets: &mut outlook.targets,
+        mode,
+    };
+    let done = bring_about(&mut attacher, netlink, plan, seed, outlook.netns, devices).await;
+    let way = match done {
+        Ok(way) => way,
+        // The first error is the one to tell.
+        Err(error) => {
+            if outlook.pinned == Pinned::Steer {
+                if let Err(error) = before.restore(&mut attacher, netlink, plan, devices).await {
+                    log::warn!("{error}");
+                }
+            } else {
+                for error in detach::remove_everything(pins, cause).await {
+                    log::warn!("{error}");
+                }
+            }
+            return Err(error);
+        }
+    };
+    hooks::detach_others(pins, maps, plan).await?;
+    routing::settle(netlink, maps, devices).await?;
+    journal::record_hooks(maps, &before.hooks, cause)?;
+    journal::record(maps, &outlook.existing, cause)?;
+    Ok(way)
+}
+
+/// Does what a plan says. Packets are steered last, so what they need is there by then.
+async fn bring_about(
+    attacher: &mut Attacher<'_>,
+    netlink: &Netlink,
+    plan: &Plan,
+    seed: u64,
+    netns: u64,
+    devices: &Devices,
+) -> Result<AttachKind, Failure> {
+    // Whoever cleans up after this must know where.
+    let settings = Settings {
+        netns,
+        ..attacher.maps.settings()?
+    };
+    attacher.maps.set_settings(&settings)?;
+    routing::prepare(netlink, attacher.maps, plan, devices).await?;
+    sysctls::change(attacher.maps, plan)?;
+    let way = attacher.attach_all(plan)?;
+    apply::write(attacher.maps, plan, seed, netns, devices)?;
+    Ok(way)
+}
+
+/// What there was that is to be changed.
+struct Before {
+    settings: Settings,
+    hooks: Vec<(HookKey, Hook)>,
+    tunnels: Vec<KnownTunnel>,
+    maps: Snapshot,
+}
+
+impl Before {
+    /// Goes back to it, after the change failed.
+    async fn restore(
+        &self,
+        attacher: &mut Attacher<'_>,
+        netlink: &Netlink,
+        plan: &Plan,
+        devices: &Devices,
+    ) -> Result<(), Failure> {
+        let settings = attacher.maps.settings()?;
+        attacher.maps.set_settings(&Settings {
+            routing_slot: settings.routing_slot,
+            epoch: settings.epoch,
+            ..self.settings
+        })?;
+        self.maps.restore(attacher.maps)?;
+        sysctls::undo(attacher.maps, plan, &self.tunnels);
+        let now = attacher.maps.hooks()?;
+        let is_replaced = self.hooks.iter().any(|known| !now.contains(known));
+        if is_replaced && self.settings.hook != plan.mode {
+            let mut programs = Programs::load(attacher.pins, plan.max_flows, self.settings.hook)?;
+            let mut attacher = Attacher {
+                programs: &mut programs,
+                maps: attacher.maps,
+                targets: attacher.targets,
+                ..*attacher
+            };
+            attacher.attach_again(&self.hooks, devices)?;
+        }
+        hooks::remove_new(attacher.pins, attacher.maps, &self.hooks).await?;
+        hooks::give_back(attacher.maps, &self.hooks)?;
+        routing::settle(netlink, attacher.maps, devices).await
+    }
+}
+
+fn random_seed() -> Result<u64, Failure> {
+    let path = "/dev/urandom";
+    let mut bytes = [0; 8];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|source| DatapathError::Io {
+            path: path.into(),
+            source,
+        })?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,60 @@
+//! How a plan differs from what is steered, and how many live flows that concerns.
+
+use std::net::IpAddr;
+
+use steer_common::decide;
+
+use super::{
+    outlook::{Outlook, Pinned},
+    show::now_ns,
+};
+use crate::{
+    datapath::{DatapathError, maps::Maps, pins::PinDir},
+    output::DifferenceReport,
+    plan::Difference,
+};
+
+/// The difference, with numbers of flows; `None` when nothing is steered.
+pub(super) fn report(
+    pins: &PinDir,
+    outlook: &Outlook,
+) -> Result<Option<DifferenceReport>, DatapathError> {
+    if outlook.pinned != Pinned::Steer {
+        return Ok(None);
+    }
+    let difference = Difference::of(&outlook.existing, &outlook.plan);
+    count(&Maps::open(pins)?, &difference).map(Some)
+}
+
+/// Counts the live flows that a difference concerns.
+pub(super) fn count(
+    maps: &Maps,
+    difference: &Difference,
+) -> Result<DifferenceReport, DatapathError> {
+    let (mut moved, mut released) = (0, 0);
+    if !difference.leaving.is_empty() || !difference.removed.is_empty() {
+        let settings = maps.settings()?;
+        let now_ns = now_ns();
+        maps.for_each_flow(|key, entry| {
+            if decide::is_idle(&settings, key, entry.phase, entry.last_seen_ns, now_ns) {
+                return;
+            }
+            let remote = IpAddr::from(*key.addr(entry.local.other())).to_canonical();
+            // Prefixes do not overlap, so it can only be in the last that begins before it.
+            let behind = difference
+                .removed
+                .partition_point(|net| net.network() <= remote);
+            let before = behind.checked_sub(1).map(|index| difference.removed[index]);
+            if before.is_some_and(|prefix| prefix.contains(&remote)) {
+                released += 1;
+            } else if difference
+                .leaving
+                .iter()
+                .any(|id| u32::from(*id) == entry.tunnel)
+            {
+                moved += 1;
+            }
+        })?;
+    }
+    Ok(DifferenceReport::new(difference, moved, released))
+}

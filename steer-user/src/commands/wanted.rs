@@ -1,0 +1,69 @@
+//! What is asked for: by the command line, or by a configuration file and the command line over it.
+
+use std::path::{Path, PathBuf};
+
+use steer_common::abi::Cause;
+
+use super::Failure;
+use crate::{
+    cli::SteerArgs,
+    config::{self, CONFIG_DEFAULT, Config, Group},
+    plan::Request,
+};
+
+/// What is asked for.
+pub(super) struct Wanted {
+    /// The configuration file, if there is one.
+    pub(super) file: Option<PathBuf>,
+    /// What the file says; without one, the group of the command line.
+    pub(super) config: Config,
+    /// The part that planning is about.
+    pub(super) request: Request,
+}
+
+impl Wanted {
+    /// Who says so.
+    pub(super) fn cause(&self) -> Cause {
+        match self.file {
+            Some(_) => Cause::Config,
+            None => Cause::Operator,
+        }
+    }
+
+    /// By these arguments, and the configuration file that they name or that lies where one is expected.
+    pub(super) fn of(args: &SteerArgs) -> Result<Self, Failure> {
+        if let Some(path) = &args.config {
+            return Self::of_file(path, args);
+        }
+        let default = Path::new(CONFIG_DEFAULT);
+        // One that cannot be looked at is not passed over.
+        if !args.name_a_group() && default.try_exists().unwrap_or(true) {
+            eprintln!("steerctl: by {CONFIG_DEFAULT}");
+            return Self::of_file(default, args);
+        }
+        let request = args.request();
+        let groups = request.groups.iter().map(|group| Group {
+            name: group.name.clone(),
+            ..Group::default()
+        });
+        Ok(Self {
+            file: None,
+            config: Config {
+                groups: groups.collect(),
+                ..Config::default()
+            },
+            request,
+        })
+    }
+
+    /// By a file, and these arguments over it.
+    pub(super) fn of_file(path: &Path, args: &SteerArgs) -> Result<Self, Failure> {
+        let config = config::load(path)?;
+        Ok(Self {
+            // A daemon reads it again, from wherever it is then.
+            file: Some(std::path::absolute(path)?),
+            request: args.over(config.request()),
+            config,
+        })
+    }
+}
