@@ -8,7 +8,7 @@ use steer_common::abi::HookOrder;
 
 use super::ProbeArgs;
 use super::values::{self, Placement};
-use crate::config::{CONFIG_DEFAULT, GROUP_DEFAULT};
+use crate::config::{CONFIG_DEFAULT, GROUP_DEFAULT, Weights};
 use crate::datapath::programs::AttachMode;
 use crate::plan::{
     self, GroupRequest, HookChoice, IdleSpec, MarkMask, MssClamp, Request, TunnelSpec,
@@ -26,6 +26,12 @@ pub struct RunArgs {
     /// Leave program and maps in place at the end, so that packets are steered on.
     #[arg(long)]
     pub keep: bool,
+    /// Where weights come from: as they are given, or from what the tunnels carry, their loss and their round trips.
+    ///
+    /// Without it, as the configuration file says, else fixed. With auto, new flows go from tunnels that are congested
+    /// to those that are not, in small steps every 10 s; each is an event with its reason.
+    #[arg(long, value_name = "HOW", value_enum)]
+    pub weights: Option<Weights>,
 }
 
 /// What to steer: arguments of `run` and `attach`.

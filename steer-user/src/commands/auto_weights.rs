@@ -83,7 +83,9 @@ fn write(
             ..tunnel.info
         };
         maps.set_tunnel_info(step.id, &info)?;
-        let WeightStep { before, after, why, .. } = step;
+        let WeightStep {
+            before, after, why, ..
+        } = step;
         log::info!("tunnel {}: weight {before} → {after}: {why}", tunnel.name);
     }
     for (id, _) in state::groups_of(maps, home)? {

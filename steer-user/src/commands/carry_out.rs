@@ -86,7 +86,7 @@ impl CarryOut<'_> {
                         log::warn!("{error}");
                     }
                 } else {
-                    for error in detach::remove_everything(pins).await {
+                    for error in detach::remove_everything(pins, cause).await {
                         log::warn!("{error}");
                     }
                 }
@@ -95,8 +95,8 @@ impl CarryOut<'_> {
         };
         hooks::detach_others(pins, maps, plan).await?;
         routing::settle(netlink, maps, devices).await?;
-        journal::record(maps, &outlook.existing, cause)?;
         journal::record_hooks(maps, &before.hooks, cause)?;
+        journal::record(maps, &outlook.existing, cause)?;
         Ok(way)
     }
 }

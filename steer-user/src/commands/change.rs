@@ -25,9 +25,10 @@ pub(super) async fn weights(context: &Context, args: &WeightsArgs) -> Result<(),
     let change = plan::change_weights(&existing, args.group.as_deref(), &args.weights)?;
     // Whatever can be refused is refused before anything is changed.
     let saved = args.save.then(|| prepare(args, &change)).transpose()?;
-    let mut mover = (args.rebalance && !args.dry_run)
-        .then(|| Mover::load(&context.pins))
-        .transpose()?;
+    let moves_flows = args.rebalance && !args.dry_run;
+    let pins = &context.pins;
+    let _turn = moves_flows.then(|| pins.begin_moving()).transpose()?;
+    let mut mover = moves_flows.then(|| Mover::load(pins)).transpose()?;
     if !args.dry_run {
         if change.is_change() {
             write(&mut maps, &change)?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use steer_common::{
-    abi::{EventKind, HookOrder},
+    abi::{Cause, Event, EventKind, HookOrder},
     decide,
 };
 use tokio::{
@@ -16,11 +16,17 @@ use tokio::{
 };
 
 use super::{
-    Failure, detach, health::HealthThread, manager, surroundings::Conflicts, wanted::Wanted,
+    Failure,
+    auto_weights::{self, Controllers},
+    detach,
+    health::HealthThread,
+    manager,
+    surroundings::Conflicts,
+    wanted::Wanted,
 };
 use crate::{
     cli::RunArgs,
-    config::Config,
+    config::{Config, Weights},
     datapath::{
         maps::Maps,
         pins::{DaemonRole, PinDir},
@@ -75,6 +81,7 @@ pub(super) struct Daemon {
     pub(super) config: Config,
     /// Where programs stand of which nothing else tells.
     pub(super) order: HookOrder,
+    controllers: Controllers,
     pub(super) netlink: Netlink,
     pub(super) conflicts: Conflicts,
     pub(super) health: HealthThread,
@@ -100,6 +107,7 @@ impl Daemon {
             file: wanted.file,
             config: wanted.config,
             order,
+            controllers: Controllers::default(),
             netlink: Netlink::connect()?,
             conflicts: Conflicts::default(),
         })
@@ -116,8 +124,9 @@ impl Daemon {
         let mut must_follow = true;
         let mut heartbeat = steady(HEARTBEAT);
         let mut collect = steady(COLLECT);
+        let mut adjust = steady(auto_weights::TICK);
         let is_watched = manager::watchdog().is_some();
-        self.note(EventKind::Started, 0);
+        self.note(EventKind::Started, Cause::Daemon, 0);
         let end = loop {
             tokio::select! {
                 _ = signals.interrupt.recv() => break End::Signal,
@@ -143,6 +152,11 @@ impl Daemon {
                         must_follow = !self.follow_or_warn().await;
                     }
                 }
+                _ = adjust.tick() => {
+                    if let Err(error) = self.adjust_weights() {
+                        log::warn!("adjusting weights: {error}");
+                    }
+                }
                 _ = collect.tick() => {
                     if let Err(error) = self.collect_idle() {
                         log::warn!("removing idle flows: {error}");
@@ -161,7 +175,11 @@ impl Daemon {
                     log::info!("another steerctl took over; nothing is removed");
                     return Ok(());
                 }
-                for error in detach::remove_everything(&self.pins).await {
+                let stopped = Event::new(EventKind::Stopped, Cause::Daemon);
+                if let Err(error) = self.maps.push_event(&stopped) {
+                    log::warn!("noting an event: {error}");
+                }
+                for error in detach::remove_everything(&self.pins, Cause::Daemon).await {
                     log::error!("{error}");
                 }
                 log::info!("detached");
@@ -178,7 +196,7 @@ impl Daemon {
     fn leave(&mut self, words: &str) {
         manager::stopping(words);
         if self.pins.holds_maps() {
-            self.note(EventKind::Stopped, 0);
+            self.note(EventKind::Stopped, Cause::Daemon, 0);
         }
         log::info!("{words}");
     }
@@ -202,6 +220,19 @@ impl Daemon {
             log::warn!("following the devices: {error}");
         }
         result.is_ok()
+    }
+
+    /// Changes weights by what was measured, if that is wanted.
+    fn adjust_weights(&mut self) -> Result<(), Failure> {
+        if self.args.weights.unwrap_or(self.config.weights) == Weights::Fixed {
+            self.controllers = Controllers::default();
+            return Ok(());
+        }
+        let _lock = self.pins.lock()?;
+        if self.is_current()? {
+            self.controllers.tick(&mut self.maps)?;
+        }
+        Ok(())
     }
 
     /// Removes the entries of flows that have been idle for longer than their time-out.

@@ -1,6 +1,8 @@
 //! `steerctl detach`: removing everything that steer put on this machine.
 
-use super::{Context, Failure, hooks, print_either, routing, show, sysctls};
+use steer_common::abi::Cause;
+
+use super::{Context, Failure, hooks, journal, print_either, routing, show, sysctls};
 use crate::{
     datapath::{
         DatapathError,
@@ -41,7 +43,7 @@ pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failu
         }
     }
     if !dry_run && pins.has_remains() {
-        report_first(remove_everything(pins).await)?;
+        report_first(remove_everything(pins, Cause::Operator).await)?;
     }
     print_either(context, &report, || report.render())
 }
@@ -72,11 +74,11 @@ fn report_first(errors: Vec<Failure>) -> Result<(), Failure> {
 
 /// Detaches every hook, removes rules, routes and pins, and restores sysctls. Errors are collected,
 /// so that one does not keep the rest.
-pub(super) async fn remove_everything(pins: &PinDir) -> Vec<Failure> {
+pub(super) async fn remove_everything(pins: &PinDir, cause: Cause) -> Vec<Failure> {
     let mut errors = Vec::new();
     match maps_of_any_layout(pins) {
         Ok(Some(mut maps)) => {
-            errors.extend(remove_hooks(pins, &maps).await);
+            errors.extend(remove_hooks(pins, &mut maps, cause).await);
             // Packets are marked until here. If this fails, the pins tell the next one what is left.
             let left = restore_machine(&mut maps).await;
             if !left.is_empty() {
@@ -91,13 +93,16 @@ pub(super) async fn remove_everything(pins: &PinDir) -> Vec<Failure> {
     errors
 }
 
-async fn remove_hooks(pins: &PinDir, maps: &Maps) -> Vec<Failure> {
+async fn remove_hooks(pins: &PinDir, maps: &mut Maps, cause: Cause) -> Vec<Failure> {
     let mut errors = Vec::new();
     match maps.hooks() {
         Ok(known) => {
-            for (key, hook) in known {
-                errors.extend(hooks::remove(pins, key, &hook).await.err());
+            for (key, hook) in &known {
+                errors.extend(hooks::remove(pins, *key, hook).await.err());
             }
+            // Who follows the events reads on after the pins are gone.
+            let told = journal::record_no_hooks(maps, &known, cause);
+            errors.extend(told.err().map(Failure::from));
         }
         Err(error) => errors.push(error.into()),
     }

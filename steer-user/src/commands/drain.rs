@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::DrainArgs,
-    datapath::{maps::Maps, mover::Mover},
+    datapath::{DatapathError, maps::Maps, mover::Mover},
     output::{AdminReport, drain_line},
     plan::{self, Change, DrainPace, Existing, Rate},
 };
@@ -93,17 +93,30 @@ impl Wait<'_> {
             if let Some(end) = self.came_between(maps)? {
                 return Ok(Outcome::stopped(left, end));
             }
-            let is_late = deadline.is_some_and(|deadline| looked >= deadline);
-            let mover = mover.as_mut().filter(|_| is_late);
-            if left == 0 || mover.is_some() {
+            if left == 0 {
                 drop(teller);
-                return self.end(maps, mover, left).await;
+                return self.end(maps, None, left).await;
             }
-            pace.note(looked - began, left);
-            let until = deadline.map(|deadline| deadline - looked);
-            teller.tell(&drain_line(self.name, left, &pace, until));
+            let rest = deadline.map(|deadline| deadline.saturating_duration_since(looked));
+            if let Some(mover) = mover.as_mut()
+                && rest == Some(Duration::ZERO)
+            {
+                match self.context.pins.begin_moving() {
+                    Ok(_turn) => {
+                        drop(teller);
+                        return self.end(maps, Some(mover), left).await;
+                    }
+                    Err(error @ DatapathError::Moving { .. }) => teller.tell(&error.to_string()),
+                    Err(error) => return Err(error.into()),
+                }
+            } else {
+                pace.note(looked - began, left);
+                teller.tell(&drain_line(self.name, left, &pace, rest));
+            }
             let next = Instant::now() + LOOK.max(looked.elapsed() * EASE);
-            let next = deadline.map_or(next, |deadline| next.min(deadline));
+            let next = deadline
+                .filter(|deadline| looked < *deadline)
+                .map_or(next, |deadline| next.min(deadline));
             if self.interrupt.comes_before(next).await {
                 let name = self.name.to_owned();
                 return Ok(Outcome::stopped(left, StopError::Waiting { name, left }));

@@ -1,6 +1,6 @@
 //! Writing down what was changed, for `steerctl events`.
 
-use steer_common::abi::{Cause, Hook, HookKey};
+use steer_common::abi::{Cause, Event, Hook, HookKey};
 
 use super::state;
 use crate::{
@@ -15,10 +15,16 @@ pub(super) fn record(
     cause: Cause,
 ) -> Result<(), DatapathError> {
     let after = state::existing(maps)?;
-    for event in plan::changes(before, &after, cause) {
-        maps.push_event(&event)?;
-    }
-    Ok(())
+    push(maps, &plan::changes(before, &after, cause))
+}
+
+/// Records that there are no hooks any more.
+pub(super) fn record_no_hooks(
+    maps: &mut Maps,
+    before: &[(HookKey, Hook)],
+    cause: Cause,
+) -> Result<(), DatapathError> {
+    push(maps, &plan::hook_changes(before, &[], cause))
 }
 
 /// Records how the hooks differ from what they were. The caller holds the write lock.
@@ -28,8 +34,9 @@ pub(super) fn record_hooks(
     cause: Cause,
 ) -> Result<(), DatapathError> {
     let after = maps.hooks()?;
-    for event in plan::hook_changes(before, &after, cause) {
-        maps.push_event(&event)?;
-    }
-    Ok(())
+    push(maps, &plan::hook_changes(before, &after, cause))
+}
+
+fn push(maps: &mut Maps, events: &[Event]) -> Result<(), DatapathError> {
+    events.iter().try_for_each(|event| maps.push_event(event))
 }

@@ -1,6 +1,7 @@
 //! The verbs: what `steerctl` does, from the command line to the maps.
 
 mod apply;
+mod auto_weights;
 mod carry_out;
 mod change;
 mod check;

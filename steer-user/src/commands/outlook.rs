@@ -1,6 +1,6 @@
 //! What a start or a reload goes by: what there is, and what is to become of it. Nothing is touched.
 
-use steer_common::abi::{Hook, HookKey};
+use steer_common::abi::{Cause, Hook, HookKey};
 
 use super::{
     Failure, detach,
@@ -94,7 +94,7 @@ impl Outlook {
             "{}: removing what an unfinished start left",
             pins.path().display()
         );
-        for error in detach::remove_everything(pins).await {
+        for error in detach::remove_everything(pins, Cause::Operator).await {
             log::warn!("{error}");
         }
         // Its clsact qdiscs went along.

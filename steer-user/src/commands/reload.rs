@@ -34,7 +34,7 @@ impl Daemon {
                     difference.flows_moved
                 );
                 manager::ready(&summary);
-                self.note(EventKind::Reloaded, difference.entries.len());
+                self.note(EventKind::Reloaded, Cause::Config, difference.entries.len());
             }
             Err(failure) => {
                 log::error!("configuration refused, nothing is changed: {failure}");
@@ -42,7 +42,7 @@ impl Daemon {
                     log::error!("hint: {hint}");
                 }
                 manager::ready(&format!("configuration refused: {failure}"));
-                self.note(EventKind::ReloadRefused, 0);
+                self.note(EventKind::ReloadRefused, Cause::Config, 0);
             }
         }
     }
@@ -101,10 +101,10 @@ impl Daemon {
     }
 
     /// Writes down that something happened to this process.
-    pub(super) fn note(&mut self, kind: EventKind, count: usize) {
+    pub(super) fn note(&mut self, kind: EventKind, cause: Cause, count: usize) {
         let event = Event {
             count: u32::try_from(count).unwrap_or(u32::MAX),
-            ..Event::new(kind, Cause::Config)
+            ..Event::new(kind, cause)
         };
         let noted = self
             .pins

@@ -1,5 +1,6 @@
 //! The configuration file's types. Doc comments are the descriptions of the JSON schema.
 
+use clap::ValueEnum;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ pub struct Config {
 }
 
 /// Where weights come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weights {
     /// As they are given.

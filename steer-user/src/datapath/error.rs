@@ -43,6 +43,8 @@ pub enum DatapathError {
     OtherNetns { dir: PathBuf },
     #[error("{}: the daemon does not step back", dir.display())]
     DaemonStays { dir: PathBuf, pid: Option<i32> },
+    #[error("{}: another steerctl is moving flows", dir.display())]
+    Moving { dir: PathBuf, pid: Option<i32> },
     #[error("device {device}: another steer instance is attached (program {program_id})")]
     OtherInstance { device: String, program_id: u32 },
     #[error("device {device}: it has an {kind} qdisc where clsact would go")]
@@ -111,6 +113,9 @@ impl DatapathError {
             }
             Self::DaemonStays { pid: Some(pid), .. } => Some(format!(
                 "packets are steered all the same; if it hangs: kill -9 {pid}, then again"
+            )),
+            Self::Moving { pid: Some(pid), .. } => Some(format!(
+                "wait until it is done, or stop it: kill -INT {pid}"
             )),
             Self::OtherInstance { .. } => {
                 Some("use its --pin-dir, or detach it with its own steerctl".into())

@@ -6,6 +6,7 @@ mod link;
 mod load;
 pub mod maps;
 pub mod mover;
+mod moving;
 pub mod object;
 pub mod pins;
 pub mod programs;

@@ -7,6 +7,7 @@ use aya::{
 };
 use steer_common::abi::{MOVE_RECORDS_MAX, MoveRecord, programs};
 
+pub use super::moving::MovingRole;
 use super::{
     error::DatapathError,
     load,

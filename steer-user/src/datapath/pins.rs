@@ -24,7 +24,7 @@ use nix::{
 };
 use steer_common::abi::{HookKind, maps};
 
-use super::error::DatapathError;
+use super::{error::DatapathError, moving::MOVING};
 
 /// Source name of a bpffs that steer mounted itself, and therefore unmounts.
 const MOUNT_SOURCE: &str = "steer";
@@ -243,6 +243,8 @@ impl PinDir {
         for path in self.pins() {
             attempt(&path, fs::remove_file(&path));
         }
+        let moving = self.path.join(MOVING);
+        attempt(&moving, fs::remove_dir(&moving));
         if is_own_mount(&self.path) && !has_entries(&self.path) {
             attempt(&self.path, unmount(&self.path));
         }
@@ -381,7 +383,7 @@ fn is_own_mount(dir: &Path) -> bool {
 }
 
 /// Who holds the `flock` on an open file, by `proc_locks(5)`.
-fn lock_holder(file: &File) -> io::Result<Option<i32>> {
+pub(super) fn lock_holder(file: &File) -> io::Result<Option<i32>> {
     let metadata = file.metadata()?;
     let (major, minor) = (
         nix::sys::stat::major(metadata.dev()),

@@ -23,6 +23,8 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 /// The largest change of a share at once, as a part of it.
 pub const STEP: f64 = 0.2;
 
+/// A timer may be this much early or late.
+const PUNCTUALITY: Duration = Duration::from_millis(500);
 /// A measurement that is this much older than the next one says nothing about it.
 const STALE: Duration = Duration::from_mins(1);
 /// How long a shortest round trip is remembered, at least.
@@ -138,7 +140,7 @@ impl AutoWeights {
     /// Takes a measurement; when it is time, gives the weights that change. `now` is of any steady clock.
     pub fn step(&mut self, now: Duration, measured: &[Measured]) -> Vec<WeightStep> {
         let elapsed = self.at.map(|at| now.saturating_sub(at));
-        if elapsed.is_some_and(|elapsed| elapsed < PERIOD) {
+        if elapsed.is_some_and(|elapsed| elapsed + PUNCTUALITY < PERIOD) {
             return Vec::new();
         }
         self.at = Some(now);

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use steer_common::abi::Placer;
 use steer_tests::lab::wait;
-use steer_tests::steerctl::{Flow, FlowTable, Gateway, Outcome, Refusal, Sender};
+use steer_tests::steerctl::{Flow, FlowTable, Gateway, Outcome, Refusal, Running, Sender};
 
 use crate::fixture::{all_refused, flows, steer, test};
 
@@ -118,18 +118,17 @@ test!(what_is_not_drained, |name| {
 
 test!(waited_until_the_flows_have_ended, |name| {
     let (gateway, mut table) = with_flows(name, 30)?;
-    let outcome = waiting(&gateway, &["--json"], |_| {
-        table.remove((0..30).map(|number| Flow::new(number, 0)))
-    })?
-    .done()?;
-    let report = outcome.json()?;
+    let mut command = gateway.command();
+    command.args(["drain", "wg0", "--wait", "--json"]);
+    let mut waiting = Running::start(&mut command)?;
+    waiting.says("steerctl: tunnel wg0: 30 flows left, none has ended lately")?;
+    table.remove((0..30).map(|number| Flow::new(number, 0)))?;
+    let (status, lines) = waiting.until_end()?;
+    assert!(status.success(), "{lines:?}");
+    let report: serde_json::Value = serde_json::from_str(&lines.join("\n"))?;
     assert_eq!(report["live_flows_left"], 0, "{report}");
     assert_eq!(report["live_flows_moved"], 0, "{report}");
     assert_eq!(report["tunnels"][0]["admin_old"], "active", "{report}");
-    assert_eq!(
-        outcome.stderr,
-        "steerctl: tunnel wg0: 30 flows left, none has ended lately\n"
-    );
     // Those of a tunnel without flows are waited for no time.
     let began = Instant::now();
     let outcome = gateway.steerctl(&["drain", "wg0", "--wait", "--timeout", "1h"])?;

@@ -8,9 +8,9 @@ use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
 use steer_common::abi::Placer;
 use steer_tests::lab::wait;
-use steer_tests::steerctl::{Flow, FlowTable, Gateway, Outcome, Sender};
+use steer_tests::steerctl::{Flow, FlowTable, Gateway, Outcome, Running, Sender};
 
-use crate::fixture::{flows, steer, test};
+use crate::fixture::{all_refused, flows, steer, test};
 
 /// A gateway over `wg0` and `wg1`, with so many entries on each.
 fn with_flows(name: &str, counts: [u32; 2]) -> Result<(Gateway, FlowTable)> {
@@ -206,24 +206,58 @@ test!(it_stops_when_the_plan_holds_no_more, |name| {
     Ok(())
 });
 
-test!(two_rebalances_at_once, |name| {
-    let (gateway, _table) = with_flows(name, [2_000, 0])?;
-    let args = ["weights", "--rebalance", "--rate", "1000/s", "--json"];
-    let moved = thread::scope(|scope| {
-        let both = [0, 1].map(|_| scope.spawn(|| gateway.json(&args[..4])));
-        both.map(|one| {
+test!(one_at_a_time_moves_flows, |name| {
+    let (gateway, _table) = with_flows(name, [4_000, 0])?;
+    let stopped = amid(&gateway, |pid| {
+        let dir = gateway.pin_dir().display().to_string();
+        let message = format!("{dir}: another steerctl is moving flows");
+        let hint = format!("wait until it is done, or stop it: kill -INT {pid}");
+        let line = "weights wg0=5 --rebalance";
+        all_refused(&gateway, &[(line, 1, &message, Some(&hint))])?;
+        ensure!(gateway.tunnel("wg0")?["weight"] == 1, "refused and done");
+        // The end of a drain waits for its turn.
+        let mut command = gateway.command();
+        command.args(["drain", "wg0", "--wait", "--timeout", "0s"]);
+        let mut drain = Running::start(&mut command)?;
+        drain.says("another steerctl is moving flows")
+    })?;
+    // By the drain, which was killed then.
+    ensure!(
+        stopped.stderr.contains("was changed meanwhile"),
+        "{stopped:?}"
+    );
+    let counts = |report: &Value| -> Result<u64> {
+        let tunnels = of_tunnels(report, "flows");
+        ensure!(tunnels.iter().sum::<u64>() == 4_000, "{report}");
+        Ok(tunnels[0])
+    };
+    gateway.done(&["undrain", "wg0"])?;
+    // What a killed one leaves keeps nobody from it, and two at once do no more than one.
+    std::fs::create_dir_all(gateway.pin("moving"))?;
+    let args = ["weights", "--rebalance", "--rate", "5000/s", "--json"];
+    let outcomes = thread::scope(|scope| {
+        let two = [0, 1].map(|_| scope.spawn(|| gateway.steerctl(&args)));
+        let join = |one: thread::ScopedJoinHandle<'_, _>| {
             one.join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
-        .into_iter()
-        .map(|report| report?["live_flows_moved"].as_u64().context("a number"))
-        .sum::<Result<u64>>()
+        };
+        two.map(join).into_iter().collect::<Result<Vec<_>>>()
     })?;
-    assert_eq!(moved, 1_000);
-    assert_eq!(moves(&gateway)?, [0, 1_000, 1_000, 0]);
+    ensure!(
+        outcomes.iter().any(|outcome| outcome.code == 0),
+        "{outcomes:?}"
+    );
     let report = gateway.json(&["weights", "--rebalance"])?;
-    assert_eq!(of_tunnels(&report, "flows"), [1_000, 1_000]);
-    gateway.done(&["detach"]).map(drop)
+    assert_eq!(counts(&report)?, 2_000);
+    let [_, out, into, _] = moves(&gateway)?;
+    assert_eq!((out, into), (2_000, 2_000));
+    ensure!(!gateway.pin("moving").exists(), "the directory is left");
+
+    // Nor is it in the way of a detach.
+    std::fs::create_dir_all(gateway.pin("moving"))?;
+    gateway.done(&["detach"])?;
+    ensure!(!gateway.pin_dir().exists(), "something is left");
+    Ok(())
 });
 
 test!(saved_weights, |name| {
