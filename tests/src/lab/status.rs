@@ -73,6 +73,18 @@ pub struct TunnelStatus {
     /// `up`, `degraded`, `down` or `unknown`.
     #[serde(default)]
     pub health: Option<String>,
+    /// Why the health is what it is.
+    #[serde(default)]
+    pub health_reason: Option<String>,
+    /// Round-trip time of the probes.
+    #[serde(default)]
+    pub rtt_ms: Option<f64>,
+    /// Lost share of the probes, 0 to 1.
+    #[serde(default)]
+    pub loss: Option<f64>,
+    /// Flows moved to it.
+    #[serde(default)]
+    pub moved_in: u64,
     /// Live flows.
     pub flows: Option<u64>,
     /// Bytes steered into the tunnel.

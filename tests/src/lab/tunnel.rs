@@ -1,15 +1,19 @@
 //! What can be done to a tunnel, and what its device counted.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result};
 
 use super::topology::{self, Side};
-use super::{Lab, tunnel_name, underlay_name};
+use super::{Lab, process, tunnel_name, underlay_name, wireguard};
 
 /// Nobody's MAC address: frames to it are dropped silently by the far end.
 const NOBODY: &str = "02:00:00:00:00:99";
+
+/// Where a tunnel's process is among the lab's, which were started in this order.
+fn child_of(side: Side, k: usize) -> usize {
+    2 * k + usize::from(side == Side::B)
+}
 
 /// What the kernel counted on a device (`/proc/net/dev`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,31 +32,42 @@ impl Lab {
     /// Loses every packet of tunnel `k` between the gateways, silently: no
     /// device changes its state, only the counters stand still.
     pub fn cut_tunnel(&self, k: usize) -> Result<()> {
-        self.each_end(k, |address| {
-            vec![
-                "replace".into(),
-                address.to_string(),
-                "lladdr".into(),
-                NOBODY.into(),
-                "nud".into(),
-                "permanent".into(),
-            ]
-        })
+        self.cut_sender(Side::A, k)?;
+        self.cut_sender(Side::B, k)
     }
 
     /// Undoes [`Lab::cut_tunnel`].
     pub fn restore_tunnel(&self, k: usize) -> Result<()> {
-        self.each_end(k, |address| vec!["del".into(), address.to_string()])
+        self.restore_sender(Side::A, k)?;
+        self.restore_sender(Side::B, k)
     }
 
-    fn each_end(&self, k: usize, args: impl Fn(Ipv4Addr) -> Vec<String>) -> Result<()> {
-        let device = underlay_name(k);
-        for side in [Side::A, Side::B] {
-            let line = args(topology::underlay_address(side.other(), k)).join(" ");
-            self.gateway(side)
-                .ip_batch(&[format!("neigh {line} dev {device}")])?;
-        }
-        Ok(())
+    /// Loses what one gateway sends through tunnel `k`, as silently.
+    pub fn cut_sender(&self, side: Side, k: usize) -> Result<()> {
+        let far = topology::underlay_address(side.other(), k);
+        self.neighbour(
+            side,
+            k,
+            &format!("replace {far} lladdr {NOBODY} nud permanent"),
+        )
+    }
+
+    /// Undoes [`Lab::cut_sender`].
+    pub fn restore_sender(&self, side: Side, k: usize) -> Result<()> {
+        let far = topology::underlay_address(side.other(), k);
+        self.neighbour(side, k, &format!("del {far}"))
+    }
+
+    fn neighbour(&self, side: Side, k: usize, change: &str) -> Result<()> {
+        let line = format!("neigh {change} dev {}", underlay_name(k));
+        self.gateway(side).ip_batch(&[line])
+    }
+
+    /// Pulls the cable below tunnel `k` out of one gateway, or plugs it in again: the other loses its carrier.
+    pub fn plug_cable(&self, side: Side, k: usize, is_in: bool) -> Result<()> {
+        let state = if is_in { "up" } else { "down" };
+        let args = ["link", "set", &underlay_name(k), state];
+        self.gateway(side).ip(&args)
     }
 
     /// Sets tunnel device `k` of one gateway down.
@@ -65,6 +80,11 @@ impl Lab {
     pub fn tunnel_up(&self, side: Side, k: usize) -> Result<()> {
         let gateway = self.gateway(side);
         gateway.ip(&["link", "set", &tunnel_name(k), "up"])?;
+        self.number_tunnel(side, k)
+    }
+
+    /// Gives tunnel device `k` of one gateway the addresses and routes that it lacks.
+    fn number_tunnel(&self, side: Side, k: usize) -> Result<()> {
         // The kernel drops IPv6 addresses and all routes of a device that goes down.
         let mut lines: Vec<_> = topology::tunnel(side, k)
             .into_iter()
@@ -78,12 +98,27 @@ impl Lab {
                     .replace("route add", "route replace")
             })
             .collect();
-        gateway.ip_batch(&std::mem::take(&mut lines))
+        self.gateway(side).ip_batch(&std::mem::take(&mut lines))
     }
 
     /// Deletes tunnel device `k` of one gateway.
     pub fn tunnel_delete(&self, side: Side, k: usize) -> Result<()> {
         self.gateway(side).ip(&["link", "del", &tunnel_name(k)])
+    }
+
+    /// Makes tunnel device `k` of one gateway again after [`Lab::tunnel_delete`], with the keys that it had, as
+    /// `wg-quick up` would. Its sessions are gone.
+    pub fn tunnel_remake(&mut self, side: Side, k: usize) -> Result<()> {
+        let host = self.gateway(side).clone();
+        let mut child = wireguard::create(&host, k, self.implementation)?;
+        let ready = wireguard::ready(&host, k, child.as_mut());
+        // The one before ended with its device.
+        if let (Some(child), Some(before)) = (child, self.children.get_mut(child_of(side, k))) {
+            process::end(&mut std::mem::replace(before, child));
+        }
+        ready?;
+        wireguard::configure_again(&host, k)?;
+        self.number_tunnel(side, k)
     }
 
     /// Gives tunnel device `k` another MTU on both gateways.

@@ -2,12 +2,13 @@
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::host::{Host, feed, output};
+use super::host::{Host, feed, output, run};
 use super::topology::{self, Side};
 use super::{process, wait};
 
@@ -120,7 +121,6 @@ pub(super) fn configure(a: &Host, b: &Host, k: usize) -> Result<()> {
         (a, Side::A, &keys[0], &keys[1]),
         (b, Side::B, &keys[1], &keys[0]),
     ] {
-        let name = topology::tunnel_name(k);
         let far = side.other();
         let port = topology::tunnel_port(k);
         let mut allowed = far.prefixes().to_vec();
@@ -133,11 +133,22 @@ pub(super) fn configure(a: &Host, b: &Host, k: usize) -> Result<()> {
             allowed.join(", "),
             topology::underlay_address(far, k),
         );
-        feed(
-            host.command("wg").args(["setconf", &name, "/dev/stdin"]),
-            &config,
-        )
-        .with_context(|| format!("tunnel {name} on {}", host.netns()))?;
+        let file = config_file(host, k);
+        fs::write(&file, &config).with_context(|| format!("{}", file.display()))?;
+        configure_again(host, k)?;
     }
     Ok(())
+}
+
+/// Gives device `k` of `host` the keys and peers that it was given by [`configure`].
+pub(super) fn configure_again(host: &Host, k: usize) -> Result<()> {
+    let (name, file) = (topology::tunnel_name(k), config_file(host, k));
+    let mut command = host.command("wg");
+    run(command.args(["setconf", &name]).arg(file))
+        .with_context(|| format!("tunnel {name} on {}", host.netns()))
+}
+
+fn config_file(host: &Host, k: usize) -> PathBuf {
+    host.dir()
+        .join(format!("{}.conf", topology::tunnel_name(k)))
 }
