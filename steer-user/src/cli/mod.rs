@@ -2,6 +2,7 @@
 
 mod error;
 mod generate;
+mod tunnels;
 mod values;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use steer_common::abi::HookOrder;
 
 pub use error::{Refusal, UsageError};
 pub use generate::{completions, manual};
+pub use tunnels::{TunnelsArgs, TunnelsCommand, TunnelsPlanArgs};
 pub use values::{MAX_FLOWS_MAX, Placement};
 
 use crate::datapath::programs::AttachMode;
@@ -88,6 +90,8 @@ pub enum Command {
     Flows(FlowsArgs),
     /// Tell which tunnel a flow uses or would use, and why; creates nothing.
     Explain(ExplainArgs),
+    /// Make parallel tunnels out of one.
+    Tunnels(TunnelsArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell.

@@ -2,7 +2,11 @@
 
 use std::{fmt, io};
 
-use crate::{datapath::DatapathError, net::NetError, plan::PlanError};
+use crate::{
+    datapath::DatapathError,
+    net::NetError,
+    plan::{PlanError, TunnelsError},
+};
 
 use super::requirements::RequirementError;
 
@@ -14,6 +18,21 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure that has no type of its own.
+    pub(super) fn new(message: String) -> Self {
+        Self {
+            message,
+            hint: None,
+        }
+    }
+
+    pub(super) fn with_hint(self, hint: &str) -> Self {
+        Self {
+            hint: Some(hint.to_owned()),
+            ..self
+        }
+    }
+
     /// The likely cure.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
@@ -45,7 +64,7 @@ macro_rules! from_hinting {
     )+};
 }
 
-from_hinting!(DatapathError, NetError, PlanError);
+from_hinting!(DatapathError, NetError, PlanError, TunnelsError);
 
 impl From<RequirementError> for Failure {
     fn from(error: RequirementError) -> Self {

@@ -16,6 +16,7 @@ mod start;
 mod state;
 mod surroundings;
 mod sysctls;
+mod tunnels;
 
 use std::io::Write as _;
 
@@ -59,6 +60,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Enable(args) => change::enable(&context, &args),
             Command::Flows(args) => show::flows(&context, &args),
             Command::Explain(args) => explain::explain(&context, &args).await,
+            Command::Tunnels(args) => tunnels::tunnels(&context, &args),
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),
         }

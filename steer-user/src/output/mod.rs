@@ -9,6 +9,7 @@ mod flows;
 mod plan;
 mod status;
 mod table;
+mod tunnels;
 
 use serde::Serialize;
 
@@ -20,6 +21,7 @@ pub use plan::{
     PlannedTunnelReport, SysctlReport, mss_clamp,
 };
 pub use status::{GroupReport, HookReport, StatusReport, TunnelReport};
+pub use tunnels::{EndReport, NewTunnelReport, TunnelsPlanReport};
 
 /// Whether the text goes to a terminal that shows colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

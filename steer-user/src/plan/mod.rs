@@ -13,6 +13,7 @@ mod mode;
 mod prefixes;
 mod replies;
 mod surroundings;
+mod tunnels;
 mod types;
 mod values;
 
@@ -29,6 +30,10 @@ pub use mode::unequal_mtus;
 pub use prefixes::{conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use surroundings::{Surroundings, surroundings};
+pub use tunnels::{
+    Conf, ConfError, End, HostPort, NearEndpoint, NewTunnel, PublicKey, Secret, Secrets, Side,
+    TunnelKeys, TunnelsError, TunnelsPlan, TunnelsRequest, plan_tunnels,
+};
 pub use types::{
     Attachment, Existing, ExistingGroup, ExistingTunnel, HookChoice, Machine, MssClamp, Plan,
     PlannedHook, PlannedTunnel, Request, attachments,
