@@ -12,4 +12,5 @@ mod life;
 mod pins;
 mod refusals;
 mod routing;
+mod tunnels;
 mod usage;
