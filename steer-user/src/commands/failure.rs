@@ -5,10 +5,8 @@ use std::{fmt, io};
 use crate::{
     datapath::DatapathError,
     net::NetError,
-    plan::{PlanError, TunnelsError},
+    plan::{PlanError, RequirementError, TunnelsError},
 };
-
-use super::requirements::RequirementError;
 
 /// Why a verb was not done.
 #[derive(Debug)]

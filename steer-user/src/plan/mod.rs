@@ -12,6 +12,7 @@ mod marks;
 mod mode;
 mod prefixes;
 mod replies;
+mod requirements;
 mod surroundings;
 mod tunnels;
 mod types;
@@ -29,6 +30,7 @@ pub use marks::{MarkMask, Marks, own_routing};
 pub use mode::unequal_mtus;
 pub use prefixes::{conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
+pub use requirements::{RequirementError, check_capabilities, check_kernel};
 pub use surroundings::{Surroundings, surroundings};
 pub use tunnels::{
     Conf, ConfError, End, HostPort, NearEndpoint, NewTunnel, PublicKey, Secret, Secrets, Side,
