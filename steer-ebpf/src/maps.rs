@@ -7,9 +7,10 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use steer_common::abi::{
-    ADDRESSES_MAX, BucketTable, Counters, DEVICES_MAX, FLOWS_MAX, FRAGMENTS_MAX, FlowEntry,
-    FlowKey, Fragment, FragmentKey, GROUPS_MAX, Group, Hook, HookKey, KnownAddress, LanDevice,
-    PREFIXES_MAX, PassCounters, PassReason, Prefix, Settings, TUNNELS_MAX, Tunnel, TunnelCounters,
+    ADDRESSES_MAX, BucketTable, Counters, DEVICES_MAX, EVENTS_MAX, Event, FLOWS_MAX, FRAGMENTS_MAX,
+    FlowEntry, FlowKey, Fragment, FragmentKey, GROUPS_MAX, Group, Hook, HookKey, KnownAddress,
+    LanDevice, MEMBERSHIPS_MAX, MOVES_MAX, Membership, MembershipKey, Move, PREFIXES_MAX,
+    PassCounters, PassReason, Prefix, Settings, TUNNELS_MAX, Tunnel, TunnelCounters, TunnelHealth,
     TunnelInfo, TunnelRef, VLANS_MAX, Vlan, VlanKey,
 };
 
@@ -46,6 +47,14 @@ static PASS_COUNTERS: PerCpuArray<PassCounters, 1> = PerCpuArray::new();
 pub(crate) static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
 #[btf_map(name = "hooks")]
 static HOOKS: HashMap<HookKey, Hook, DEVICES_MAX> = HashMap::new();
+#[btf_map(name = "memberships")]
+static MEMBERSHIPS: HashMap<MembershipKey, Membership, MEMBERSHIPS_MAX> = HashMap::new();
+#[btf_map(name = "tunnel_health")]
+static TUNNEL_HEALTH: Array<TunnelHealth, TUNNELS_MAX> = Array::new();
+#[btf_map(name = "events")]
+static EVENTS: Array<Event, EVENTS_MAX> = Array::new();
+#[btf_map(name = "moves")]
+static MOVES: PerCpuArray<Move, MOVES_MAX> = PerCpuArray::new();
 
 /// What this CPU learned during this tick. Nobody else's business, so not pinned.
 #[btf_map(name = "tick_clock")]

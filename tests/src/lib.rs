@@ -7,3 +7,4 @@ pub mod program;
 pub mod scenario;
 pub mod steerctl;
 pub mod traffic;
+mod tun;

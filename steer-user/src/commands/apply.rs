@@ -1,7 +1,7 @@
 //! Bringing the maps to what a plan says.
 
 use steer_common::abi::{
-    ABI_VERSION, Admin, Group, Health, Placement, Settings, Tunnel, TunnelInfo, TunnelRef,
+    ABI_VERSION, Admin, Group, Health, Placement, Settings, Tunnel, TunnelInfo, TunnelRef, bitmap,
 };
 
 use super::{
@@ -62,6 +62,7 @@ pub(super) fn write(
                 weight: tunnel.weight,
                 group,
                 rp_filter_before: tunnel.rp_filter_before,
+                tier: 0,
             },
         )?;
         maps.set_tunnel(tunnel.id, &tunnel_state(tunnel.ifindex, tunnel.up, admin))?;
@@ -90,6 +91,8 @@ pub(super) fn write(
         &Group {
             name: encode_name(&plan.group),
             placement: Placement::Hash,
+            parent: group,
+            members: bitmap(plan.tunnels.iter().map(|tunnel| tunnel.id)),
         },
     )?;
     for prefix in &plan.prefixes {

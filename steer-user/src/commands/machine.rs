@@ -16,7 +16,7 @@ pub(super) async fn ask<'a>(
     devices: &'a Devices,
 ) -> Result<Machine<'a>, Failure> {
     let mut strict = Vec::new();
-    for device in devices.iter() {
+    for device in devices {
         if sysctl::rp_filter_if_there(&device.name)?.is_some_and(RpFilter::is_strict) {
             strict.push(device.name.clone());
         }

@@ -29,6 +29,7 @@ pub(super) fn change(maps: &mut Maps, plan: &Plan) -> Result<(), Failure> {
                 weight: tunnel.weight,
                 group: plan.group_id.into(),
                 rp_filter_before: tunnel.rp_filter_before,
+                tier: 0,
             };
             maps.set_tunnel_info(tunnel.id, &info)?;
         }

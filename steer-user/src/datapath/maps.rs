@@ -1,142 +1,34 @@
 //! The pinned maps: checking, opening, reading and changing them.
 
-use std::net::IpAddr;
-
-use aya::maps::{LpmTrie, Map, MapData, MapInfo, MapType, lpm_trie::Key};
+use aya::maps::{LpmTrie, Map, MapData, MapInfo};
 use bytemuck::Zeroable as _;
-use ipnet::IpNet;
 use steer_common::{
     abi::{
-        self, ABI_VERSION, BucketTable, FlowEntry, FlowKey, Fragment, FragmentKey, Group, GroupId,
-        Hook, HookKey, KnownAddress, LanDevice, PassCounters, Prefix, Settings, Tunnel,
-        TunnelCounters, TunnelId, TunnelInfo, TunnelRef, Vlan, VlanKey, maps,
+        BucketTable, Counters, Event, FlowEntry, FlowKey, Group, GroupId, Hook, HookKey,
+        KnownAddress, LanDevice, Membership, MembershipKey, Move, PassCounters, Prefix, Settings,
+        Tunnel, TunnelCounters, TunnelHealth, TunnelId, TunnelInfo, TunnelRef, Vlan, VlanKey, maps,
     },
     buckets::{self, Member},
 };
 
 use super::{
-    batch,
     error::DatapathError,
     pins::PinDir,
-    records::{Counters, Records, Table, on},
+    records::{PerCpu, Records, Table, on},
 };
+
+mod flows;
+mod history;
+mod prefixes;
+mod shapes;
+
+pub use history::MoveCursor;
+pub use shapes::{check_abi, check_shapes, pinned_abi};
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
 const KEY_BYTES: usize = size_of::<FlowKey>();
 const ENTRY_BYTES: usize = size_of::<FlowEntry>();
-
-/// What a pinned map must be: name, type, key and value bytes, entries (`None`: any).
-type Shape = (&'static str, MapType, usize, usize, Option<usize>);
-
-const SHAPES: [Shape; maps::ALL.len()] = [
-    (
-        maps::SETTINGS,
-        MapType::Array,
-        4,
-        size_of::<Settings>(),
-        Some(1),
-    ),
-    (
-        maps::GROUPS,
-        MapType::Array,
-        4,
-        size_of::<Group>(),
-        Some(abi::GROUPS_MAX),
-    ),
-    (
-        maps::PREFIXES,
-        MapType::LpmTrie,
-        20,
-        size_of::<Prefix>(),
-        Some(abi::PREFIXES_MAX),
-    ),
-    (
-        maps::TUNNELS,
-        MapType::Array,
-        4,
-        size_of::<Tunnel>(),
-        Some(abi::TUNNELS_MAX),
-    ),
-    (
-        maps::TUNNEL_INFO,
-        MapType::Array,
-        4,
-        size_of::<TunnelInfo>(),
-        Some(abi::TUNNELS_MAX),
-    ),
-    (
-        maps::TUNNEL_DEVICES,
-        MapType::Hash,
-        4,
-        size_of::<TunnelRef>(),
-        Some(abi::DEVICES_MAX),
-    ),
-    (
-        maps::BUCKET_TABLES,
-        MapType::Hash,
-        4,
-        size_of::<BucketTable>(),
-        Some(abi::GROUPS_MAX),
-    ),
-    (maps::FLOWS, MapType::Hash, KEY_BYTES, ENTRY_BYTES, None),
-    (
-        maps::FRAGMENTS,
-        MapType::LruHash,
-        size_of::<FragmentKey>(),
-        size_of::<Fragment>(),
-        Some(abi::FRAGMENTS_MAX),
-    ),
-    (
-        maps::ADDRESSES,
-        MapType::Hash,
-        16,
-        size_of::<KnownAddress>(),
-        Some(abi::ADDRESSES_MAX),
-    ),
-    (
-        maps::LAN_DEVICES,
-        MapType::Hash,
-        4,
-        size_of::<LanDevice>(),
-        Some(abi::DEVICES_MAX),
-    ),
-    (
-        maps::VLANS,
-        MapType::Hash,
-        size_of::<VlanKey>(),
-        size_of::<Vlan>(),
-        Some(abi::VLANS_MAX),
-    ),
-    (
-        maps::TUNNEL_COUNTERS,
-        MapType::PerCpuArray,
-        4,
-        size_of::<TunnelCounters>(),
-        Some(abi::TUNNELS_MAX),
-    ),
-    (
-        maps::PASS_COUNTERS,
-        MapType::PerCpuArray,
-        4,
-        size_of::<PassCounters>(),
-        Some(1),
-    ),
-    (
-        maps::COUNTERS,
-        MapType::PerCpuArray,
-        4,
-        size_of::<abi::Counters>(),
-        Some(1),
-    ),
-    (
-        maps::HOOKS,
-        MapType::Hash,
-        size_of::<HookKey>(),
-        size_of::<Hook>(),
-        Some(abi::DEVICES_MAX),
-    ),
-];
 
 /// The maps of one steer.
 pub struct Maps {
@@ -151,69 +43,15 @@ pub struct Maps {
     addresses: Table<16, { size_of::<KnownAddress>() }>,
     lan_devices: Table<4, { size_of::<LanDevice>() }>,
     vlans: Table<{ size_of::<VlanKey>() }, { size_of::<Vlan>() }>,
-    tunnel_counters: Counters<{ size_of::<TunnelCounters>() }>,
-    pass_counters: Counters<{ size_of::<PassCounters>() }>,
-    counters: Counters<{ size_of::<abi::Counters>() }>,
+    tunnel_counters: PerCpu<{ size_of::<TunnelCounters>() }>,
+    pass_counters: PerCpu<{ size_of::<PassCounters>() }>,
+    counters: PerCpu<{ size_of::<Counters>() }>,
     hooks: Table<{ size_of::<HookKey>() }, { size_of::<Hook>() }>,
+    memberships: Table<{ size_of::<MembershipKey>() }, { size_of::<Membership>() }>,
+    tunnel_health: Records<{ size_of::<TunnelHealth>() }>,
+    events: Records<{ size_of::<Event>() }>,
+    moves: PerCpu<{ size_of::<Move>() }>,
     flow_capacity: u32,
-}
-
-/// Refuses pins that are not maps of this layout. Missing ones are no error.
-pub fn check_shapes(pins: &PinDir) -> Result<()> {
-    for (name, kind, key_bytes, value_bytes, entries) in SHAPES {
-        let path = pins.map(name);
-        if !path.exists() {
-            continue;
-        }
-        let info = MapInfo::from_pin(&path).map_err(on(name))?;
-        let differs = |what, found: String, wanted: String| {
-            Err(DatapathError::OtherMap {
-                path: path.clone(),
-                what,
-                found,
-                wanted,
-            })
-        };
-        let found_kind = info.map_type().map_err(on(name))?;
-        if found_kind != kind {
-            return differs(
-                "the map's type",
-                format!("{found_kind:?}"),
-                format!("{kind:?}"),
-            );
-        }
-        for (what, found, wanted) in [
-            ("the key's size", info.key_size() as usize, Some(key_bytes)),
-            (
-                "the value's size",
-                info.value_size() as usize,
-                Some(value_bytes),
-            ),
-            (
-                "the number of entries",
-                info.max_entries() as usize,
-                entries,
-            ),
-        ] {
-            if wanted.is_some_and(|wanted| wanted != found) {
-                return differs(
-                    what,
-                    found.to_string(),
-                    wanted.unwrap_or_default().to_string(),
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The layout version of the pins: `None` where the settings are not pinned or unreadable, 0 where
-/// the start that made them did not finish.
-pub fn pinned_abi(pins: &PinDir) -> Option<u32> {
-    let map = MapData::from_pin(pins.map(maps::SETTINGS)).ok()?;
-    // The version is the first field of every layout, whatever size the rest has.
-    let settings = batch::first_element(&map).ok()?;
-    Some(u32::from_ne_bytes(settings.first_chunk().copied()?))
 }
 
 impl Maps {
@@ -244,10 +82,14 @@ impl Maps {
             addresses: Table::new(maps::ADDRESSES, map(maps::ADDRESSES)?)?,
             lan_devices: Table::new(maps::LAN_DEVICES, map(maps::LAN_DEVICES)?)?,
             vlans: Table::new(maps::VLANS, map(maps::VLANS)?)?,
-            tunnel_counters: Counters::new(maps::TUNNEL_COUNTERS, map(maps::TUNNEL_COUNTERS)?)?,
-            pass_counters: Counters::new(maps::PASS_COUNTERS, map(maps::PASS_COUNTERS)?)?,
-            counters: Counters::new(maps::COUNTERS, map(maps::COUNTERS)?)?,
+            tunnel_counters: PerCpu::new(maps::TUNNEL_COUNTERS, map(maps::TUNNEL_COUNTERS)?)?,
+            pass_counters: PerCpu::new(maps::PASS_COUNTERS, map(maps::PASS_COUNTERS)?)?,
+            counters: PerCpu::new(maps::COUNTERS, map(maps::COUNTERS)?)?,
             hooks: Table::new(maps::HOOKS, map(maps::HOOKS)?)?,
+            memberships: Table::new(maps::MEMBERSHIPS, map(maps::MEMBERSHIPS)?)?,
+            tunnel_health: Records::new(maps::TUNNEL_HEALTH, map(maps::TUNNEL_HEALTH)?)?,
+            events: Records::new(maps::EVENTS, map(maps::EVENTS)?)?,
+            moves: PerCpu::new(maps::MOVES, map(maps::MOVES)?)?,
             flow_capacity: MapInfo::from_pin(pins.map(maps::FLOWS))
                 .map_err(on(maps::FLOWS))?
                 .max_entries(),
@@ -314,34 +156,29 @@ impl Maps {
         self.tunnel_devices.remove(&ifindex)
     }
 
-    /// All prefixes and the groups that they belong to.
-    pub fn prefixes(&self) -> Result<Vec<(IpNet, GroupId)>> {
-        self.prefixes
-            .iter()
-            .map(|element| {
-                let (key, value) = element.map_err(on(maps::PREFIXES))?;
-                let bad = || DatapathError::BadElement {
-                    map: maps::PREFIXES,
-                };
-                let prefix = prefix_of(key.data(), key.prefix_len()).ok_or_else(bad)?;
-                let group = GroupId::try_from(u32::from_ne_bytes(value)).map_err(|_| bad())?;
-                Ok((prefix, group))
-            })
-            .collect()
+    /// The tunnels of the derived groups, and their weights there.
+    pub fn memberships(&self) -> Result<Vec<(MembershipKey, Membership)>> {
+        self.memberships.all()
     }
 
-    /// Adds a prefix to a group.
-    pub fn set_prefix(&mut self, prefix: IpNet, group: GroupId) -> Result<()> {
-        self.prefixes
-            .insert(&key_of(prefix), u32::from(group).to_ne_bytes(), 0)
-            .map_err(on(maps::PREFIXES))
+    /// Puts a tunnel into a derived group.
+    pub fn set_membership(&mut self, key: MembershipKey, membership: Membership) -> Result<()> {
+        self.memberships.set(&key, &membership)
     }
 
-    /// Removes a prefix.
-    pub fn remove_prefix(&mut self, prefix: IpNet) -> Result<()> {
-        self.prefixes
-            .remove(&key_of(prefix))
-            .map_err(on(maps::PREFIXES))
+    /// Takes a tunnel out of a derived group; whether it was there.
+    pub fn remove_membership(&mut self, key: MembershipKey) -> Result<bool> {
+        self.memberships.remove(&key)
+    }
+
+    /// What was measured of a tunnel.
+    pub fn tunnel_health(&self, id: TunnelId) -> Result<TunnelHealth> {
+        self.tunnel_health.get(id.into())
+    }
+
+    /// Says what was measured of a tunnel.
+    pub fn set_tunnel_health(&mut self, id: TunnelId, health: &TunnelHealth) -> Result<()> {
+        self.tunnel_health.set(id.into(), health)
     }
 
     /// Makes a new bucket table and puts it in the place of the old one. A packet sees the one or
@@ -358,39 +195,6 @@ impl Maps {
         Ok(self.bucket_tables.get(&u32::from(group))?.map(Box::new))
     }
 
-    /// Calls `visit` with every flow entry, expired ones too.
-    pub fn for_each_flow(&self, mut visit: impl FnMut(&FlowKey, &FlowEntry)) -> Result<()> {
-        let mut bad = false;
-        batch::for_each::<KEY_BYTES, ENTRY_BYTES>(self.flows.data(), |key, entry| {
-            match (
-                bytemuck::checked::try_pod_read_unaligned(key),
-                bytemuck::checked::try_pod_read_unaligned(entry),
-            ) {
-                (Ok(key), Ok(entry)) => visit(&key, &entry),
-                _ => bad = true,
-            }
-        })
-        .map_err(|source| DatapathError::Batch {
-            map: maps::FLOWS,
-            source,
-        })?;
-        if bad {
-            Err(DatapathError::BadElement { map: maps::FLOWS })
-        } else {
-            Ok(())
-        }
-    }
-
-    /// One flow entry.
-    pub fn flow(&self, key: &FlowKey) -> Result<Option<FlowEntry>> {
-        self.flows.get(key)
-    }
-
-    /// Removes a flow entry.
-    pub fn remove_flow(&mut self, key: &FlowKey) -> Result<bool> {
-        self.flows.remove(key)
-    }
-
     /// What a tunnel carried since the maps were made.
     pub fn tunnel_counters(&self, id: TunnelId) -> Result<TunnelCounters> {
         self.tunnel_counters.sum(id.into())
@@ -402,7 +206,7 @@ impl Maps {
     }
 
     /// What happened to packets besides, since the maps were made.
-    pub fn counters(&self) -> Result<abi::Counters> {
+    pub fn counters(&self) -> Result<Counters> {
         self.counters.sum(0)
     }
 
@@ -451,36 +255,5 @@ fn wait_for_packets() {
     if unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) } != 0 {
         // Kernels with nohz_full refuse it. No packet takes so long.
         std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-}
-
-/// Refuses pins of another layout; unfinished ones are none.
-pub fn check_abi(pins: &PinDir) -> Result<()> {
-    match pinned_abi(pins) {
-        Some(found) if found != 0 && found != ABI_VERSION => Err(DatapathError::OtherAbi {
-            dir: pins.path().to_owned(),
-            found,
-            wanted: ABI_VERSION,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The trie's key: IPv4 prefixes lie within `::ffff:0:0/96`.
-fn key_of(prefix: IpNet) -> Key<[u8; 16]> {
-    match prefix {
-        IpNet::V4(net) => Key::new(
-            96 + u32::from(net.prefix_len()),
-            net.network().to_ipv6_mapped().octets(),
-        ),
-        IpNet::V6(net) => Key::new(net.prefix_len().into(), net.network().octets()),
-    }
-}
-
-fn prefix_of(data: [u8; 16], prefix_len: u32) -> Option<IpNet> {
-    let prefix_len = u8::try_from(prefix_len).ok()?;
-    match IpAddr::from(data).to_canonical() {
-        IpAddr::V4(addr) => IpNet::new(addr.into(), prefix_len.checked_sub(96)?).ok(),
-        addr @ IpAddr::V6(_) => IpNet::new(addr, prefix_len).ok(),
     }
 }

@@ -142,13 +142,13 @@ impl<const K: usize, const N: usize> Table<K, N> {
     }
 }
 
-/// Per-CPU records of counters.
-pub(super) struct Counters<const N: usize> {
+/// An array with a record of `N` bytes on each CPU.
+pub(super) struct PerCpu<const N: usize> {
     name: &'static str,
     map: PerCpuArray<MapData, [u8; N]>,
 }
 
-impl<const N: usize> Counters<N>
+impl<const N: usize> PerCpu<N>
 where
     [u8; N]: Pod,
 {
@@ -159,11 +159,16 @@ where
         })
     }
 
+    /// The bytes of each CPU's record.
+    pub(super) fn each(&self, index: u32) -> Result<Vec<[u8; N]>> {
+        let copies = self.map.get(&index, 0).map_err(on(self.name))?;
+        Ok(copies.to_vec())
+    }
+
     /// The sum over all CPUs, as a record of nothing but `u64`.
     pub(super) fn sum<T: AnyBitPattern + NoUninit>(&self, index: u32) -> Result<T> {
         let mut sum = vec![0_u64; N / 8];
-        let copies = self.map.get(&index, 0).map_err(on(self.name))?;
-        for copy in copies.iter() {
+        for copy in self.each(index)? {
             for (total, part) in sum.iter_mut().zip(copy.chunks_exact(8)) {
                 *total += bytemuck::pod_read_unaligned::<u64>(part);
             }

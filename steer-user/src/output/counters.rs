@@ -56,6 +56,8 @@ impl CountersReport {
             unmatched_errors,
             clamped_mss,
             returned,
+            // Each tunnel's counters say from where and to where.
+            moves: _,
         } = *counters;
         Self {
             unmatched_fragments,

@@ -1,19 +1,19 @@
 //! A cable without MAC addresses: two TUN devices, and a thread that carries
 //! packets from each to the other.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Host;
+use crate::tun;
 
 /// The two devices, there until this is dropped.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Relay {
 impl Relay {
     /// Makes the device `name` on both hosts and starts to carry packets.
     pub(super) fn start(hosts: [&Host; 2], name: &str) -> Result<Self> {
-        let [left, right] = hosts.map(|host| host.within(|| create(name)));
+        let [left, right] = hosts.map(|host| host.within(|| tun::open(name, libc::IFF_TUN)));
         let ends = [left?, right?];
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("relay".into()).spawn({
@@ -70,27 +70,4 @@ fn carry(ends: &[File; 2], packet: &mut [u8]) {
             }
         }
     }
-}
-
-/// Makes and opens a TUN device in this thread's namespace.
-fn create(name: &str) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/net/tun")
-        .context("/dev/net/tun")?;
-    // SAFETY: a request of plain numbers and pointers that are not followed; zero is valid for all.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    ensure!(name.len() < request.ifr_name.len(), "{name}: too long");
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI)?;
-    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.
-    let status = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
-    if status < 0 {
-        return Err(std::io::Error::last_os_error()).context(format!("device {name}"));
-    }
-    Ok(file)
 }

@@ -5,12 +5,9 @@
 //! kernel took out of the frame) nor its delivery; this does.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{ErrorKind, Read as _, Write as _},
-    os::{
-        fd::{AsFd as _, AsRawFd as _},
-        unix::fs::OpenOptionsExt as _,
-    },
+    os::fd::AsFd as _,
     thread,
     time::{Duration, Instant},
 };
@@ -22,7 +19,10 @@ use nix::{
 };
 
 use super::netns;
-use crate::packets::{build::HOST_MAC, world::DEVICES};
+use crate::{
+    packets::{build::HOST_MAC, world::DEVICES},
+    tun,
+};
 
 /// `struct virtio_net_hdr` before each frame of the TAP device (`linux/virtio_net.h`).
 const VNET_BYTES: usize = 10;
@@ -41,11 +41,11 @@ impl Wire {
     pub fn open() -> Result<Self> {
         let lans = LANS
             .iter()
-            .map(|name| open(name, libc::IFF_TAP | libc::IFF_VNET_HDR))
+            .map(|name| tun::open(name, libc::IFF_TAP | libc::IFF_VNET_HDR))
             .collect::<Result<_>>()?;
         let tunnels = DEVICES
             .iter()
-            .map(|name| open(name, libc::IFF_TUN))
+            .map(|name| tun::open(name, libc::IFF_TUN))
             .collect::<Result<_>>()?;
         let end = Instant::now() + Duration::from_secs(10);
         for name in LANS.iter().chain(&DEVICES) {
@@ -146,27 +146,4 @@ fn read(
 fn is_own(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| first >> 4 == 6)
         && packet.get(24).is_some_and(|first| *first == 0xff)
-}
-
-/// Opens an existing TUN or TAP device in this thread's namespace.
-fn open(name: &str, kind: libc::c_int) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/net/tun")
-        .context("/dev/net/tun")?;
-    // SAFETY: a request of plain numbers and pointers that are not followed; zero is valid for all.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    ensure!(name.len() < request.ifr_name.len(), "{name}: too long");
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(kind | libc::IFF_NO_PI)?;
-    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.
-    let status = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
-    if status < 0 {
-        return Err(std::io::Error::last_os_error()).context(format!("device {name}"));
-    }
-    Ok(file)
 }

@@ -1,20 +1,19 @@
 //! The far side of a TUN device: takes what was steered into it.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::flood::Numbered;
-use crate::lab::Host;
+use crate::{lab::Host, tun};
 
 /// How long the thread may take to see that it is not wanted any more.
 const PATIENCE_MS: u16 = 20;
@@ -49,7 +48,7 @@ pub struct Reader {
 impl Reader {
     /// Opens the TUN device `name` of `host`.
     pub fn open(host: &Host, name: &str) -> Result<Self> {
-        let file = host.within(|| open(name).with_context(|| format!("TUN device {name}")))?;
+        let file = host.within(|| tun::open(name, libc::IFF_TUN))?;
         let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
         let (of_thread, end) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = thread::spawn(move || read(file, &of_thread, &end));
@@ -111,28 +110,4 @@ fn read(mut file: File, seen: &Mutex<Seen>, stop: &AtomicBool) {
             Err(_) => return,
         }
     }
-}
-
-/// Opens an existing TUN device in this thread's namespace.
-fn open(name: &str) -> Result<File> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/net/tun")?;
-    if name.len() >= libc::IFNAMSIZ {
-        bail!("the name is too long");
-    }
-    // SAFETY: a request of plain numbers and pointers that are not followed; zero is valid for all.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = libc::c_char::from_ne_bytes([from]);
-    }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI)?;
-    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call.
-    let status = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) };
-    if status < 0 {
-        return Err(std::io::Error::last_os_error().into());
-    }
-    Ok(file)
 }
