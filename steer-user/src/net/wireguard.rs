@@ -85,6 +85,11 @@ fn add_peers(device: &mut WireGuard, peers: &[WireguardPeer]) {
         let mut peer = Peer::default();
         for attribute in attributes.iter() {
             match attribute {
+                WireguardPeerAttribute::PublicKey(key) => peer.public_key = *key,
+                WireguardPeerAttribute::PersistentKeepalive(secs) => {
+                    // 0 is "off".
+                    peer.keepalive_secs = Some(*secs).filter(|secs| *secs != 0);
+                }
                 WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(*endpoint),
                 WireguardPeerAttribute::AllowedIps(networks) => {
                     peer.allowed_ips
@@ -142,6 +147,7 @@ mod tests {
     fn an_answer() {
         let peer = WireguardPeer(vec![
             WireguardPeerAttribute::PublicKey([1; 32]),
+            WireguardPeerAttribute::PersistentKeepalive(25),
             WireguardPeerAttribute::Endpoint("192.0.2.1:51820".parse().expect("address")),
             WireguardPeerAttribute::LastHandshake(WireguardTimeSpec {
                 seconds: 7,
@@ -167,6 +173,8 @@ mod tests {
             endpoint: "192.0.2.1:51820".parse().ok(),
             allowed_ips: vec!["10.2.0.0/16".parse().expect("network")],
             latest_handshake: Some(Duration::new(7, 5)),
+            public_key: [1; 32],
+            keepalive_secs: Some(25),
         };
         assert_eq!(device.peers, [expected]);
         assert_eq!(device.fwmark, Some(51_820));

@@ -83,7 +83,7 @@ pub(super) fn names<'a>(hooks: &[PlannedHook], devices: &'a Devices) -> Vec<&'a 
 }
 
 /// Checks one device by itself.
-fn check(device: &Device, devices: &Devices) -> Result<(), PlanError> {
+pub(super) fn check(device: &Device, devices: &Devices) -> Result<(), PlanError> {
     let name = || device.name.clone();
     if device.loopback {
         return Err(PlanError::IfaceLoopback { name: name() });

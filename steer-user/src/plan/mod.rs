@@ -3,6 +3,7 @@
 
 mod change;
 mod discover;
+pub mod doctor;
 mod error;
 mod flow;
 mod ids;
