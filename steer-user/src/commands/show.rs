@@ -318,7 +318,7 @@ impl Names {
             src_port: port(near),
             dst_addr: address(key, far),
             dst_port: port(far),
-            group: self.group(entry.group).cloned(),
+            group: self.group(entry.home.into()).cloned(),
             tunnel: self.tunnel(entry.tunnel).cloned(),
             origin: entry.origin.name().into(),
             age_secs: secs_since(entry.created_ns),
