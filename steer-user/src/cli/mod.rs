@@ -90,6 +90,11 @@ pub enum Command {
     Flows(FlowsArgs),
     /// Tell which tunnel a flow uses or would use, and why; creates nothing.
     Explain(ExplainArgs),
+    /// Tell what on this machine would stop steering or make it wrong, and what helps.
+    ///
+    /// Judges the machine before a start, and what is steered after it. Every line is ok, warn or fail;
+    /// what is not ok comes with what makes it so. Changes nothing. Exits with 1 when a line is fail.
+    Doctor,
     /// Make parallel tunnels out of one.
     Tunnels(TunnelsArgs),
     /// Print a completion script for a shell.

@@ -24,6 +24,16 @@ impl Failure {
         }
     }
 
+    /// A failure that the verb's own output has told.
+    pub(super) fn told() -> Self {
+        Self::new(String::new())
+    }
+
+    /// Whether there is nothing left to say.
+    pub fn is_told(&self) -> bool {
+        self.message.is_empty()
+    }
+
     pub(super) fn with_hint(self, hint: &str) -> Self {
         Self {
             hint: Some(hint.to_owned()),

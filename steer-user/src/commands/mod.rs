@@ -4,6 +4,7 @@ mod apply;
 mod change;
 mod daemon;
 mod detach;
+mod doctor;
 mod explain;
 mod failure;
 mod follow;
@@ -60,6 +61,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Enable(args) => change::enable(&context, &args),
             Command::Flows(args) => show::flows(&context, &args),
             Command::Explain(args) => explain::explain(&context, &args).await,
+            Command::Doctor => doctor::doctor(&context).await,
             Command::Tunnels(args) => tunnels::tunnels(&context, &args),
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),

@@ -97,7 +97,10 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
     let (existing, hooks_before) = known(pins, adopts, netns)?;
     let machine = machine::ask(&netlink, &devices).await?;
     let mut plan = plan::plan(&args.request(), &machine, &existing)?;
-    let forwarding = machine::forwarding(&netlink, &plan).await?;
+    let there = plan.tunnels.iter().filter(|tunnel| tunnel.ifindex != 0);
+    let there = there.map(|tunnel| tunnel.name.as_str());
+    let prefixes = plan.prefixes.iter().copied();
+    let forwarding = machine::forwarding(&netlink, prefixes, there).await?;
     plan.check_forwarding(&forwarding, &devices)?;
     let mut targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
     refuse_others(context, &netlink, &plan, &hooks_before).await?;

@@ -8,6 +8,7 @@ pub mod maps;
 pub mod mover;
 pub mod object;
 pub mod pins;
+pub mod probe;
 pub mod programs;
 mod records;
 

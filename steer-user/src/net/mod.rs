@@ -12,6 +12,7 @@ mod marks;
 mod netfilter;
 mod netns;
 mod nexthop;
+pub mod offload;
 mod qdisc;
 mod routes;
 mod routing;

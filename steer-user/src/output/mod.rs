@@ -5,6 +5,7 @@
 
 mod change;
 mod counters;
+mod doctor;
 mod flows;
 mod plan;
 mod status;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use change::{AdminReport, AdminRow, WeightRow, WeightsReport};
 pub use counters::{CountersReport, FlowTableReport, PassedReport};
+pub use doctor::{DoctorReport, FindingReport};
 pub use flows::{ExplainReport, FlowReport, render_flows};
 pub use plan::{
     DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedRuleReport,

@@ -1,6 +1,6 @@
 //! The kernel, and what this process may do.
 
-use super::{Check, Facts, Judgement, PinPlace, Section, fail, ok, or_ok, warn};
+use super::{Check, Judgement, PinPlace, Section, fail, ok, or_ok, warn};
 use crate::plan::{RequirementError, check_capabilities, check_kernel};
 use crate::sys::{Capability, KERNEL_MIN};
 

@@ -1,6 +1,6 @@
 //! What is pinned, and who looks after it.
 
-use super::{Check, Facts, Judgement, Pins, Section, fail, ok, warn};
+use super::{Check, Judgement, Pins, Section, fail, ok, warn};
 use crate::sys::Capability;
 
 pub(super) const PINS: Check = Check {
