@@ -143,7 +143,7 @@ mod tests {
             finding(Section::Tunnels, Level::Ok, "wireguard", None),
         ];
         let report = DoctorReport::new("6.18.44".into(), "/sys/fs/bpf/steer".into(), findings);
-        insta::assert_snapshot!(report.render(Colour::Off), @"");
+        insta::assert_snapshot!(report.render(Colour::Off));
         insta::assert_snapshot!(json(&report).expect("JSON"));
         let coloured = report.render(Colour::On);
         assert!(

@@ -35,6 +35,7 @@ fn wireguard(ifindex: u32, name: &str, address: &str, allowed: &[&str]) -> Devic
         endpoint: format!("192.0.2.{ifindex}:51820").parse().ok(),
         allowed_ips: networks(allowed),
         latest_handshake: None,
+        ..Peer::default()
     };
     Device {
         mtu_bytes: 1_420,

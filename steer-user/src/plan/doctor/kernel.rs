@@ -67,7 +67,7 @@ pub(super) const JIT: Check = Check {
                 "jit",
                 "programs are interpreted, not compiled: several times slower",
             )
-            .with_fix("sysctl -w net.core.bpf_jit_enable=1; then steerctl run again"),
+            .with_fix("sysctl -w net.core.bpf_jit_enable=1; steerctl attach"),
         ],
         _ => Vec::new(),
     },

@@ -247,3 +247,6 @@ pub fn examine(facts: &Facts<'_>) -> Vec<Finding> {
     findings.sort_by_key(|finding| (finding.section, std::cmp::Reverse(finding.level)));
     findings
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,7 +109,7 @@ pub(super) const ROUTES: Check = Check {
                 format!("ip {version}route replace {prefix} dev {by}")
             });
             let fix = commands.collect::<Vec<_>>().join("; ");
-            let subject = astray.prefixes[0].to_string();
+            let subject = "routes";
             match facts.steered.mode {
                 HookMode::Egress => fail(subject, note),
                 _ => warn(subject, note),
@@ -142,13 +142,7 @@ pub(super) const PREFIXES: Check = Check {
         let problems = conflicts(prefixes, devices, &tunnels)
             .into_iter()
             .map(|conflict| {
-                let subject = match &conflict {
-                    PlanError::OwnAddress { prefix, .. } | PlanError::Endpoint { prefix, .. } => {
-                        prefix.to_string()
-                    }
-                    _ => "prefixes".into(),
-                };
-                let told = warn(subject, left_to_kernel(&conflict));
+                let told = warn("prefixes", left_to_kernel(&conflict));
                 Judgement {
                     fix: conflict.hint(),
                     ..told

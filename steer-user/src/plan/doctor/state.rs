@@ -42,7 +42,7 @@ pub(super) const DAEMON: Check = Check {
                 "daemon",
                 "no steerctl run is there: devices and tunnels' health are not followed, idle flows are not forgotten",
             )
-            .with_fix("steerctl run --keep, for example as a service"),
+            .with_fix("steerctl run --keep"),
         ],
         _ => Vec::new(),
     }

@@ -113,12 +113,12 @@ pub(super) const ADMIN: Check = Check {
         }
         let told = facts.steered.tunnels.iter().filter_map(|tunnel| {
             let (what, verb) = match tunnel.admin {
-                Admin::Disabled => ("disabled by the operator", "enable"),
-                Admin::Drain => ("draining, as the operator wants", "undrain"),
+                Admin::Disabled => ("disabled", "enable"),
+                Admin::Drain => ("draining", "undrain"),
                 Admin::Active | Admin::Absent => return None,
             };
             let name = &tunnel.name;
-            let message = format!("{what}{}", since(tunnel.admin_secs));
+            let message = format!("{what} by the operator{}", since(tunnel.admin_secs));
             let is_long = tunnel.admin_secs.is_some_and(|secs| secs >= LONG_SECS);
             Some(if is_long {
                 warn(name, message).with_fix(format!("steerctl {verb} {name}"))
