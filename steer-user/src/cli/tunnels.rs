@@ -43,8 +43,8 @@ pub struct TunnelsPlanArgs {
     /// Directory for the files of the far end, to be taken there; a directory "far" in --out if not given.
     #[arg(long, value_name = "DIR")]
     pub peer_out: Option<PathBuf>,
-    /// Where the far end reaches this one, with the port of the first tunnel if it is not FILE's ListenPort.
-    /// Without it, this end dials.
+    /// Where the far end reaches this one, with the port of the first tunnel if that is another than
+    /// FILE listens on. Without it, this end dials.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub endpoint: Option<NearEndpoint>,
     /// Network behind this end, which the far end is to allow; may be repeated. FILE does not tell.

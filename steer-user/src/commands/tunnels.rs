@@ -1,6 +1,7 @@
 //! `steerctl tunnels`: files for more tunnels.
 
 use std::{
+    fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -102,7 +103,8 @@ fn plan_and_write(context: &Context, args: &TunnelsPlanArgs) -> Result<(), Failu
         let mut out = String::new();
         if args.dry_run {
             for planned in near.iter().chain(&far) {
-                out.push_str(&format!("{}:\n{}\n", planned.path.display(), planned.text));
+                // Writing to a String cannot fail.
+                let _ = writeln!(out, "{}:\n{}", planned.path.display(), planned.text);
             }
         }
         out + &report.render()

@@ -11,7 +11,7 @@ use crate::plan::PublicKey;
 
 /// After this time without a handshake no packet is accepted (`REJECT_AFTER_TIME` of the WireGuard
 /// paper, section 6.1).
-const SESSION: Duration = Duration::from_secs(180);
+const SESSION: Duration = Duration::from_mins(3);
 
 /// `peer KEY`, as `wg` takes it.
 fn peer_words(peer: &Peer) -> String {

@@ -147,13 +147,13 @@ impl Shape {
             let in_the_way = taken
                 .iter()
                 .find(|taken| taken.first <= last && first <= taken.last);
-            let next = match in_the_way {
-                Some(taken) => taken.last.checked_add(1)?,
-                None => {
-                    found.push(first);
-                    last.checked_add(1)?
-                }
+            let next = if let Some(taken) = in_the_way {
+                taken.last
+            } else {
+                found.push(first);
+                last
             };
+            let next = next.checked_add(1)?;
             first = next.checked_next_multiple_of(self.size())?;
         }
         Some(found)
