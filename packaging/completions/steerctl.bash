@@ -46,8 +46,14 @@ _steerctl() {
             steerctl,status)
                 cmd="steerctl__subcmd__status"
                 ;;
+            steerctl,tunnels)
+                cmd="steerctl__subcmd__tunnels"
+                ;;
             steerctl,weights)
                 cmd="steerctl__subcmd__weights"
+                ;;
+            steerctl__subcmd__tunnels,plan)
+                cmd="steerctl__subcmd__tunnels__subcmd__plan"
                 ;;
             *)
                 ;;
@@ -56,7 +62,7 @@ _steerctl() {
 
     case "${cmd}" in
         steerctl)
-            opts="-v -h -V --json --netns --pin-dir --verbose --help --version run attach detach status weights disable enable flows explain completions man"
+            opts="-v -h -V --json --netns --pin-dir --verbose --help --version run attach detach status weights disable enable flows explain tunnels completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -406,6 +412,78 @@ _steerctl() {
                 return 0
             fi
             case "${prev}" in
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        steerctl__subcmd__tunnels)
+            opts="-v -h --json --netns --pin-dir --verbose --help plan"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        steerctl__subcmd__tunnels__subcmd__plan)
+            opts="-v -h --from --count --out --peer-out --endpoint --lan --addresses --preshared-keys --all-new --dry-run --json --netns --pin-dir --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --count)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --peer-out)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --endpoint)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --lan)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --addresses)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -39,6 +39,7 @@ complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "disable" -d 'Take
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "enable" -d 'Give a tunnel new flows again; live flows stay where they are'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "flows" -d 'List live flows'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "explain" -d 'Tell which tunnel a flow uses or would use, and why; creates nothing'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "tunnels" -d 'Make parallel tunnels out of one'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "man" -d 'Print the manual page'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l iface -d 'LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already' -r
@@ -136,6 +137,27 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l pin-dir -d
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -f -a "plan" -d 'Write the configurations for both ends of parallel tunnels'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l from -d 'Configuration of the tunnel that is there, as for wg-quick(8): one peer, no default route' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l count -d 'Tunnels in all, 2 to 64' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l out -d 'Directory for the files of this end; where FILE is if not given' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l peer-out -d 'Directory for the files of the far end, to be taken there; a directory "far" in --out if not given' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l endpoint -d 'Where the far end reaches this one, with the port of the first tunnel if it is not FILE\'s ListenPort. Without it, this end dials' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l lan -d 'Network behind this end, which the far end is to allow; may be repeated. FILE does not tell' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l addresses -d 'Network to take the new tunnels\' addresses from, one for each family; what follows the address in FILE if not given' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l preshared-keys -d 'Give every new tunnel a preshared key; they have one anyway if the tunnel in FILE has'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l all-new -d 'Make all N tunnels new ones, beside the one in FILE'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l dry-run -d 'Show the files, without their secrets, but write none'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand completions" -l json -d 'Print JSON instead of tables'

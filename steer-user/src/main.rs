@@ -32,7 +32,9 @@ fn main() -> ExitCode {
     match commands::execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            complain(&failure.to_string(), failure.hint());
+            if !failure.is_told() {
+                complain(&failure.to_string(), failure.hint());
+            }
             ExitCode::from(FAILED)
         }
     }

@@ -89,26 +89,36 @@ fn completion_scripts() {
     ]);
 }
 
-fn verbs() -> Vec<String> {
-    Cli::definition()
-        .get_subcommands()
-        .map(|verb| verb.get_name().to_owned())
-        .collect()
+/// The words of every verb, also of those below another one.
+fn verbs() -> Vec<Vec<String>> {
+    fn below(command: &clap::Command, words: &[String]) -> Vec<Vec<String>> {
+        command
+            .get_subcommands()
+            .flat_map(|verb| {
+                let words = [words, &[verb.get_name().to_owned()]].concat();
+                let more = below(verb, &words);
+                std::iter::once(words).chain(more)
+            })
+            .collect()
+    }
+    below(&Cli::definition(), &[])
 }
 
 #[test]
 fn help_of_every_verb() {
-    let help = |words: &[&str]| match Cli::parse_from_args(words) {
-        Err(Refusal::Text(text)) => text.into_bytes(),
-        other => panic!("{words:?} gave {other:?}"),
+    let help = |verb: &[String]| {
+        let words = ["steerctl"]
+            .into_iter()
+            .chain(verb.iter().map(String::as_str));
+        match Cli::parse_from_args(words.chain(["--help"])) {
+            Err(Refusal::Text(text)) => text.into_bytes(),
+            other => panic!("{verb:?} gave {other:?}"),
+        }
     };
     let dir = Path::new("steer-user/tests/help");
-    let mut files = vec![(dir.join("steerctl.txt"), help(&["steerctl", "--help"]))];
+    let mut files = vec![(dir.join("steerctl.txt"), help(&[]))];
     for verb in verbs() {
-        files.push((
-            dir.join(format!("{verb}.txt")),
-            help(&["steerctl", &verb, "--help"]),
-        ));
+        files.push((dir.join(format!("{}.txt", verb.join("-"))), help(&verb)));
     }
     compare(&files);
 
@@ -134,14 +144,16 @@ fn nothing_of_the_environment_is_in_the_files() {
 #[test]
 fn the_manual_page_is_complete() {
     let page = String::from_utf8(manual().expect("a manual page")).expect("text");
-    let mut definition = Cli::definition();
-    definition.build();
-    for verb in definition.get_subcommands() {
-        let heading = format!(".SS \"steerctl {}\"", verb.get_name());
+    for words in verbs() {
+        let heading = format!(".SS \"steerctl {}\"", words.join(" "));
         assert!(page.contains(&heading), "{heading}");
+        let mut verb = Cli::definition();
+        for word in &words {
+            verb = verb.find_subcommand(word).expect("a verb").clone();
+        }
         for option in verb.get_arguments().filter_map(|arg| arg.get_long()) {
             let written = option.replace('-', "\\-");
-            assert!(page.contains(&written), "{}: --{option}", verb.get_name());
+            assert!(page.contains(&written), "{words:?}: --{option}");
         }
     }
 }

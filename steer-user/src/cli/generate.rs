@@ -80,20 +80,30 @@ pub fn manual() -> io::Result<Vec<u8>> {
     man.render_options_section(&mut page)?;
     page.extend_from_slice(b".SH COMMANDS\n");
     for verb in command.get_subcommands() {
-        page.extend_from_slice(format!(".SS \"steerctl {}\"\n", verb.get_name()).as_bytes());
-        // What every verb takes is said once, above.
-        let own = verb.clone().mut_args(|arg| {
-            let is_common = arg.is_global_set() || arg.get_id() == "help";
-            arg.hide(is_common)
-        });
-        let man = Man::new(own);
-        let mut section = Vec::new();
-        man.render_synopsis_section(&mut section)?;
-        man.render_description_section(&mut section)?;
-        man.render_options_section(&mut section)?;
-        page.extend(part_of_section(&section));
+        page.extend(sections_of(verb, "steerctl")?);
     }
     page.extend_from_slice(TAIL.as_bytes());
+    Ok(page)
+}
+
+/// The sections of one verb, and of the verbs below it.
+fn sections_of(verb: &clap::Command, above: &str) -> io::Result<Vec<u8>> {
+    let name = format!("{above} {}", verb.get_name());
+    let mut page = format!(".SS \"{name}\"\n").into_bytes();
+    // What every verb takes is said once, above.
+    let own = verb.clone().mut_args(|arg| {
+        let is_common = arg.is_global_set() || arg.get_id() == "help";
+        arg.hide(is_common)
+    });
+    let man = Man::new(own);
+    let mut section = Vec::new();
+    man.render_synopsis_section(&mut section)?;
+    man.render_description_section(&mut section)?;
+    man.render_options_section(&mut section)?;
+    page.extend(part_of_section(&section));
+    for below in verb.get_subcommands() {
+        page.extend(sections_of(below, &name)?);
+    }
     Ok(page)
 }
 

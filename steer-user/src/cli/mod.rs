@@ -5,6 +5,7 @@ mod error;
 mod generate;
 mod probe;
 mod steer;
+mod tunnels;
 mod values;
 
 use std::ffi::OsString;
@@ -16,6 +17,7 @@ pub use error::{Refusal, UsageError};
 pub use generate::{completions, manual};
 pub use probe::ProbeArgs;
 pub use steer::{CheckArgs, RunArgs, SteerArgs};
+pub use tunnels::{TunnelsArgs, TunnelsCommand, TunnelsPlanArgs};
 pub use values::{MAX_FLOWS_MAX, Placement};
 
 use crate::plan::{self, FlowEndpoint, FlowNumbers};
@@ -95,6 +97,13 @@ pub enum Command {
     Events(EventsArgs),
     /// Tell which tunnel a flow uses or would use, and why; creates nothing.
     Explain(ExplainArgs),
+    /// Tell what on this machine would stop steering or make it wrong, and what helps.
+    ///
+    /// Judges the machine before a start, and what is steered after it. Every line is ok, warn or fail;
+    /// what is not ok comes with what makes it so. Changes nothing. Exits with 1 when a line is fail.
+    Doctor,
+    /// Make parallel tunnels out of one.
+    Tunnels(TunnelsArgs),
     /// Print a completion script for a shell.
     Completions {
         /// Shell.

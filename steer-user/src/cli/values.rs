@@ -1,6 +1,6 @@
 //! How clap reads steer's own kinds of values.
 
-use steer_common::abi::{FLOWS_MAX, HookMode, HookOrder};
+use steer_common::abi::{FLOWS_MAX, HookMode, HookOrder, TUNNELS_PER_GROUP_MAX};
 
 use crate::plan::HookChoice;
 
@@ -34,6 +34,9 @@ pub(super) enum ChoiceError {
     /// Not a number, or out of range.
     #[error("--max-flows {given}: not a number in 1 to {MAX_FLOWS_MAX}")]
     MaxFlows { given: String },
+    /// Not a number, or out of range.
+    #[error("--count {given}: not a number in 2 to {TUNNELS_PER_GROUP_MAX}")]
+    Count { given: String },
 }
 
 impl ChoiceError {
@@ -42,7 +45,7 @@ impl ChoiceError {
             Self::NotYet { choices, .. } | Self::Unknown { choices, .. } => {
                 Some(format!("available: {choices}"))
             }
-            Self::MaxFlows { .. } => None,
+            Self::MaxFlows { .. } | Self::Count { .. } => None,
         }
     }
 }
@@ -101,6 +104,15 @@ pub(super) fn max_flows(given: &str) -> Result<u32, ChoiceError> {
     match given.parse::<u32>() {
         Ok(number) if (1..=MAX_FLOWS_MAX).contains(&number) => Ok(number),
         _ => Err(ChoiceError::MaxFlows {
+            given: given.to_owned(),
+        }),
+    }
+}
+
+pub(super) fn tunnel_count(given: &str) -> Result<usize, ChoiceError> {
+    match given.parse() {
+        Ok(count) if (2..=TUNNELS_PER_GROUP_MAX).contains(&count) => Ok(count),
+        _ => Err(ChoiceError::Count {
             given: given.to_owned(),
         }),
     }

@@ -2,9 +2,13 @@
 
 use std::{fmt, io};
 
-use crate::{config::FileError, datapath::DatapathError, net::NetError, plan::PlanError};
-
-use super::{requirements::RequirementError, stop::StopError};
+use super::stop::StopError;
+use crate::{
+    config::FileError,
+    datapath::DatapathError,
+    net::NetError,
+    plan::{PlanError, RequirementError, TunnelsError},
+};
 
 /// Why a verb was not done.
 #[derive(Debug)]
@@ -26,6 +30,16 @@ impl Failure {
             message: message.into(),
             hint: Some(hint.to_owned()),
         }
+    }
+
+    /// A failure that the verb's own output has told.
+    pub(super) fn told() -> Self {
+        Self::plain(String::new())
+    }
+
+    /// Whether there is nothing left to say.
+    pub fn is_told(&self) -> bool {
+        self.message.is_empty()
     }
 
     /// The likely cure.
@@ -59,7 +73,14 @@ macro_rules! from_hinting {
     )+};
 }
 
-from_hinting!(DatapathError, FileError, NetError, PlanError, StopError);
+from_hinting!(
+    DatapathError,
+    FileError,
+    NetError,
+    PlanError,
+    StopError,
+    TunnelsError
+);
 
 impl From<RequirementError> for Failure {
     fn from(error: RequirementError) -> Self {

@@ -1,12 +1,14 @@
 //! Asking the kernel what planning goes by.
 
+use ipnet::IpNet;
+
 use super::Failure;
 use crate::{
     net::{
         Devices, Family, NetError, Netfilter, Netlink, PacketOrigin, RouteQuery,
         sysctl::{self, RpFilter},
     },
-    plan::{self, Forwarding, Machine, Plan},
+    plan::{self, Forwarding, Machine},
     sys,
 };
 
@@ -30,8 +32,12 @@ pub(super) async fn ask<'a>(
     })
 }
 
-/// How the kernel forwards what a plan is about.
-pub(super) async fn forwarding(netlink: &Netlink, plan: &Plan) -> Result<Forwarding, NetError> {
+/// How the kernel forwards these prefixes, and lets in what comes by these tunnels.
+pub(super) async fn forwarding(
+    netlink: &Netlink,
+    prefixes: impl IntoIterator<Item = IpNet>,
+    tunnels: impl IntoIterator<Item = &str>,
+) -> Result<Forwarding, NetError> {
     let mut found = Forwarding::default();
     if !sysctl::ipv4_forwarding()? {
         found.off.push(Family::V4);
@@ -39,7 +45,7 @@ pub(super) async fn forwarding(netlink: &Netlink, plan: &Plan) -> Result<Forward
     if sysctl::ipv6_forwarding()? == Some(false) {
         found.off.push(Family::V6);
     }
-    for prefix in plan.prefixes() {
+    for prefix in prefixes {
         let query = RouteQuery {
             destination: plan::sample(prefix),
             mark: 0,
@@ -48,9 +54,9 @@ pub(super) async fn forwarding(netlink: &Netlink, plan: &Plan) -> Result<Forward
         let route = netlink.route_devices(&query).await?;
         found.routes.push((prefix, route));
     }
-    for tunnel in plan.tunnels().filter(|tunnel| tunnel.ifindex != 0) {
-        let filter: RpFilter = sysctl::rp_filter(&tunnel.name)?;
-        found.rp_filters.push((tunnel.name.clone(), filter));
+    for tunnel in tunnels {
+        let filter: RpFilter = sysctl::rp_filter(tunnel)?;
+        found.rp_filters.push((tunnel.to_owned(), filter));
     }
     Ok(found)
 }

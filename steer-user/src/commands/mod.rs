@@ -8,6 +8,7 @@ mod check;
 mod daemon;
 mod detach;
 mod difference;
+mod doctor;
 mod drain;
 mod events;
 mod explain;
@@ -31,6 +32,7 @@ mod state;
 mod stop;
 mod surroundings;
 mod sysctls;
+mod tunnels;
 mod wanted;
 
 use std::io::Write as _;
@@ -80,6 +82,8 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Flows(args) => show::flows(&context, &args),
             Command::Events(args) => events::events(&context, &args).await,
             Command::Explain(args) => explain::explain(&context, &args).await,
+            Command::Doctor => doctor::doctor(&context).await,
+            Command::Tunnels(args) => tunnels::tunnels(&context, &args),
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),
         }

@@ -65,7 +65,9 @@ impl Outlook {
         if let Some(probes) = &wanted.probes {
             plan.check_probes(probes, &existing)?;
         }
-        let forwarding = machine::forwarding(netlink, &plan).await?;
+        let there = plan.tunnels().filter(|tunnel| tunnel.ifindex != 0);
+        let there = there.map(|tunnel| tunnel.name.as_str());
+        let forwarding = machine::forwarding(netlink, plan.prefixes(), there).await?;
         plan.check_forwarding(&forwarding, &devices)?;
         let targets = HookTargets::ask(netlink, hook_devices(&plan), mode).await?;
         refuse_others(pins, netlink, &plan, &hooks).await?;

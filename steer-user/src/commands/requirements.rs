@@ -1,92 +1,12 @@
-//! What the machine must have before anything is touched.
+//! What must be there before a verb does anything.
 
-use crate::sys::{self, Capabilities, Capability, KERNEL_MIN, KernelVersion};
-
-/// Why steer cannot work here.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(super) enum RequirementError {
-    #[error("kernel {release} is too old: steer needs {KERNEL_MIN} or newer")]
-    OldKernel { release: String },
-    #[error("not allowed: {} missing", join(missing))]
-    Capabilities { missing: Vec<Capability> },
-}
-
-impl RequirementError {
-    /// The likely cure.
-    pub(super) fn hint(&self) -> &'static str {
-        match self {
-            Self::OldKernel { .. } => "boot a newer kernel",
-            Self::Capabilities { .. } => "run it as root: sudo steerctl …",
-        }
-    }
-}
-
-fn join(missing: &[Capability]) -> String {
-    missing
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" and ")
-}
+use crate::{
+    plan::{self, RequirementError},
+    sys::{self, Capabilities},
+};
 
 /// Checks kernel and capabilities of this process.
 pub(super) fn check() -> std::io::Result<Result<(), RequirementError>> {
-    Ok(check_kernel(&sys::kernel_release()?).and(check_capabilities(Capabilities::effective()?)))
-}
-
-fn check_kernel(release: &str) -> Result<(), RequirementError> {
-    // A release that cannot be read is given the benefit of the doubt: the verifier has the last word.
-    let is_old = |version: KernelVersion| version < KERNEL_MIN;
-    if sys::parse_kernel_release(release).is_some_and(is_old) {
-        return Err(RequirementError::OldKernel {
-            release: release.to_owned(),
-        });
-    }
-    Ok(())
-}
-
-fn check_capabilities(held: Capabilities) -> Result<(), RequirementError> {
-    let mut missing = held.missing(&[Capability::Bpf, Capability::NetAdmin]);
-    // Kernels before CAP_BPF, and containers without it, have it all in CAP_SYS_ADMIN.
-    if held.has(Capability::SysAdmin) {
-        missing.retain(|capability| *capability != Capability::Bpf);
-    }
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(RequirementError::Capabilities { missing })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kernels_before_5_15_are_refused_by_name() {
-        let error = check_kernel("5.10.0-30-amd64").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "kernel 5.10.0-30-amd64 is too old: steer needs 5.15 or newer"
-        );
-        assert_eq!(check_kernel("5.15.0"), Ok(()));
-        assert_eq!(check_kernel("6.18.44-custom"), Ok(()));
-    }
-
-    #[test]
-    fn missing_capabilities_are_named() {
-        let none = Capabilities::parse("CapEff:\t0000000000000000\n").unwrap();
-        let error = check_capabilities(none).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "not allowed: CAP_BPF and CAP_NET_ADMIN missing"
-        );
-    }
-
-    #[test]
-    fn sys_admin_stands_in_for_bpf() {
-        // CAP_NET_ADMIN is 12, CAP_SYS_ADMIN is 21.
-        let held = Capabilities::parse("CapEff:\t0000000000201000\n").unwrap();
-        assert_eq!(check_capabilities(held), Ok(()));
-    }
+    let kernel = plan::check_kernel(&sys::kernel_release()?);
+    Ok(kernel.and(plan::check_capabilities(Capabilities::effective()?)))
 }

@@ -9,6 +9,7 @@ pub mod mover;
 mod moving;
 pub mod object;
 pub mod pins;
+pub mod probe;
 pub mod programs;
 mod records;
 

@@ -101,6 +101,44 @@ impl PinDir {
         pins
     }
 
+    /// Whether it is, or would be, on a bpffs that is there; else [`PinDir::prepare`] mounts one, or
+    /// says what this says.
+    pub fn has_bpffs(&self) -> Result<bool, DatapathError> {
+        let existing = self.path.ancestors().find(|dir| dir.exists());
+        if let Some(file) = existing.filter(|path| !path.is_dir()) {
+            return Err(DatapathError::Io {
+                path: file.to_owned(),
+                source: io::ErrorKind::NotADirectory.into(),
+            });
+        }
+        let is_on = is_on_bpffs(&self.path);
+        let is_hidden = !self.path.starts_with(CUSTOMARY_MOUNT) && has_entries(&self.path);
+        if !is_on && is_hidden {
+            return Err(DatapathError::NotEmpty {
+                dir: self.path.clone(),
+            });
+        }
+        Ok(is_on)
+    }
+
+    /// Why it cannot be looked into, if it is there and cannot.
+    pub fn unreadable(&self) -> Option<DatapathError> {
+        match fs::read_dir(&self.path) {
+            Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some(DatapathError::Io {
+                    path: self.path.clone(),
+                    source,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The pid of the daemon, if there is one.
+    pub fn daemon(&self) -> Option<i32> {
+        lock_holder(&File::open(&self.path).ok()?).ok()?
+    }
+
     /// Makes the directory and, where there is none, the bpffs under it.
     pub fn prepare(&self) -> Result<Prepared, DatapathError> {
         let mut prepared = Prepared {

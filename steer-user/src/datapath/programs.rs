@@ -55,7 +55,7 @@ pub struct Target<'a> {
 
 /// The programs that a mode needs in any case. Those for LAN devices without a MAC header, which are
 /// rare, are loaded when they are.
-fn needed(mode: HookMode) -> &'static [&'static str] {
+pub(super) fn needed(mode: HookMode) -> &'static [&'static str] {
     match mode {
         HookMode::Unset => &[],
         HookMode::Ingress => &[programs::INGRESS, programs::RETURN, programs::EGRESS],
@@ -79,7 +79,7 @@ fn name_of(mode: HookMode, kind: HookKind, layer3: bool) -> &'static str {
 }
 
 /// Which way packets pass a hook.
-fn direction(kind: HookKind) -> TcAttachType {
+pub(super) fn direction(kind: HookKind) -> TcAttachType {
     match kind {
         HookKind::Ingress | HookKind::Mark | HookKind::Learn => TcAttachType::Ingress,
         HookKind::Egress | HookKind::Own => TcAttachType::Egress,
@@ -338,13 +338,8 @@ pub fn refuse_other_instance(device: &str, kind: HookKind, ours: &[u32]) -> Resu
         // Without TCX there is nothing to ask; a filter of ours is found when attaching.
         return Ok(());
     };
-    // The kernel cuts names after 15 bytes.
-    let is_steer = |name: &str| {
-        // Others may have none.
-        !name.is_empty() && programs::ALL.iter().any(|full| full.starts_with(name))
-    };
     let is_other = |info: &&aya::programs::ProgramInfo| {
-        info.name_as_str().is_some_and(is_steer) && !ours.contains(&info.id())
+        info.name_as_str().is_some_and(is_steer_name) && !ours.contains(&info.id())
     };
     match attached.iter().find(is_other) {
         Some(info) => Err(DatapathError::OtherInstance {
@@ -353,6 +348,12 @@ pub fn refuse_other_instance(device: &str, kind: HookKind, ours: &[u32]) -> Resu
         }),
         None => Ok(()),
     }
+}
+
+/// Whether a program's name, which the kernel cuts after 15 bytes, is that of one of steer's.
+pub(super) fn is_steer_name(name: &str) -> bool {
+    // Others may have none.
+    !name.is_empty() && programs::ALL.iter().any(|full| full.starts_with(name))
 }
 
 /// The id of the program behind a pinned link, or `None` where there is no working link.

@@ -140,6 +140,10 @@ pub struct WireGuard {
 /// A WireGuard peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
+    /// Its name in WireGuard.
+    pub public_key: [u8; 32],
+    /// How often this side says that it is there; `None` when it does not.
+    pub keepalive_secs: Option<u16>,
     /// Where its encrypted packets go.
     pub endpoint: Option<SocketAddr>,
     /// What may be sent to it and come from it.

@@ -13,6 +13,7 @@ mod marks;
 mod netfilter;
 mod netns;
 mod nexthop;
+pub mod offload;
 mod qdisc;
 mod routes;
 mod routing;

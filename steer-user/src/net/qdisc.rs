@@ -2,7 +2,7 @@
 //! this only looks, and removes the qdisc that steer made.
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
+use netlink_packet_route::tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption};
 
 use super::{NetError, Netlink};
 
@@ -28,6 +28,8 @@ pub struct TcFilter {
     pub priority: u16,
     /// Handle within the priority.
     pub handle: u32,
+    /// The kernel's number of its program, if it is a `bpf` filter.
+    pub program_id: Option<u32>,
 }
 
 impl Netlink {
@@ -80,6 +82,7 @@ impl Netlink {
                     kind: kind(&message).to_owned(),
                     priority: priority(message.header.info),
                     handle,
+                    program_id: program_id(&message),
                 });
             }
         }
@@ -114,6 +117,20 @@ fn tc_index(ifindex: u32) -> Result<i32, NetError> {
     i32::try_from(ifindex).map_err(|_| NetError::Request {
         what: format!("device {ifindex}"),
         cause: std::io::ErrorKind::InvalidInput.into(),
+    })
+}
+
+fn program_id(message: &TcMessage) -> Option<u32> {
+    let options = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
+            _ => None,
+        })?;
+    options.iter().find_map(|option| match option {
+        TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => Some(*id),
+        _ => None,
     })
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-use super::NetError;
+use super::{Family, NetError};
 
 /// What decides about reverse path filtering of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,39 @@ pub fn rp_filter_name(device: &str) -> String {
     name(&["ipv4", "conf", device, "rp_filter"])
 }
 
+/// Whether what enters by this device is forwarded, of IPv4; `None` where there is no such device.
+pub fn device_forwarding(device: &str) -> Result<Option<bool>, NetError> {
+    let value = read_if_there(&["ipv4", "conf", device, "forwarding"])?;
+    Ok(value.map(|value| value != 0))
+}
+
+/// The name of that, as `sysctl` takes it.
+pub fn device_forwarding_name(device: &str) -> String {
+    name(&["ipv4", "conf", device, "forwarding"])
+}
+
+/// Whether the reverse path filter of this device looks at marks.
+pub fn src_valid_mark(device: &str) -> Result<bool, NetError> {
+    let read = |device| read_if_there(&["ipv4", "conf", device, "src_valid_mark"]);
+    let is_on = |value: Option<u32>| value.is_some_and(|value| value != 0);
+    Ok(is_on(read("all")?) || is_on(read(device)?))
+}
+
+/// The name of this device's value, as `sysctl` takes it.
+pub fn src_valid_mark_name(device: &str) -> String {
+    name(&["ipv4", "conf", device, "src_valid_mark"])
+}
+
+/// Whether the kernel's own answers have the mark of what they answer.
+pub fn fwmark_reflect(family: Family) -> Result<bool, NetError> {
+    let version = match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    let value = read_if_there(&[version, "fwmark_reflect"])?;
+    Ok(value.is_some_and(|value| value != 0))
+}
+
 /// Whether IPv4 packets are forwarded.
 pub fn ipv4_forwarding() -> Result<bool, NetError> {
     Ok(read(&["ipv4", "ip_forward"])? != 0)
@@ -75,6 +108,11 @@ pub fn ipv6_forwarding() -> Result<Option<bool>, NetError> {
 pub fn ipv6_disabled(device: &str) -> Result<Option<bool>, NetError> {
     let value = read_if_there(&["ipv6", "conf", device, "disable_ipv6"])?;
     Ok(value.map(|value| value != 0))
+}
+
+/// The name of that, as `sysctl` takes it.
+pub fn ipv6_disabled_name(device: &str) -> String {
+    name(&["ipv6", "conf", device, "disable_ipv6"])
 }
 
 fn read_if_there(parts: &[&str]) -> Result<Option<u32>, NetError> {

@@ -53,7 +53,10 @@ fn parse(answer: &str) -> Option<WireGuard> {
         };
         match key {
             "public_key" => {
-                device.peers.push(Peer::default());
+                device.peers.push(Peer {
+                    public_key: key_of(value)?,
+                    ..Peer::default()
+                });
                 (seconds, nanoseconds) = (0, 0);
             }
             "errno" => errno = Some(value),
@@ -66,6 +69,9 @@ fn parse(answer: &str) -> Option<WireGuard> {
         };
         match key {
             "endpoint" => peer.endpoint = value.parse().ok(),
+            "persistent_keepalive_interval" => {
+                peer.keepalive_secs = value.parse().ok().filter(|secs| *secs != 0);
+            }
             "allowed_ip" => peer.allowed_ips.extend(value.parse::<IpNet>()),
             "rx_bytes" => peer.rx_bytes = value.parse().ok()?,
             "tx_bytes" => peer.tx_bytes = value.parse().ok()?,
@@ -79,14 +85,26 @@ fn parse(answer: &str) -> Option<WireGuard> {
     (errno == Some("0")).then_some(device)
 }
 
+/// A key in hexadecimal digits.
+fn key_of(digits: &str) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    let is_whole = digits.len() == 64 && digits.is_ascii();
+    for (index, byte) in key.iter_mut().enumerate().filter(|_| is_whole) {
+        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    is_whole.then_some(key)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ANSWER: &str = "private_key=00\nlisten_port=51820\nfwmark=51820\npublic_key=aa\n\
+    const ANSWER: &str = "private_key=00\nlisten_port=51820\nfwmark=51820\npublic_key=0101010101010101010101010101010101010101010101010101010101010101\n\
+        persistent_keepalive_interval=25\n\
         endpoint=192.0.2.1:51820\nlast_handshake_time_sec=1700000000\n\
-        last_handshake_time_nsec=5\nrx_bytes=92\ntx_bytes=148\nallowed_ip=10.2.0.0/16\nallowed_ip=fd00:2::/64\n\
-        public_key=bb\nendpoint=[2001:db8::1]:7\nlast_handshake_time_sec=0\n\
+         last_handshake_time_nsec=5\nrx_bytes=92\ntx_bytes=148\nallowed_ip=10.2.0.0/16\nallowed_ip=fd00:2::/64\n\
+         public_key=0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b\n\
+         persistent_keepalive_interval=0\nendpoint=[2001:db8::1]:7\nlast_handshake_time_sec=0\n\
         last_handshake_time_nsec=0\nprotocol_version=1\nerrno=0\n\n";
 
     #[test]
@@ -117,6 +135,9 @@ mod tests {
             (92, 148)
         );
         assert_eq!(device.peers[1].latest_handshake, None);
+        assert_eq!(device.peers[0].public_key, [1; 32]);
+        let keepalive = device.peers.iter().map(|peer| peer.keepalive_secs);
+        assert_eq!(keepalive.collect::<Vec<_>>(), [Some(25), None]);
     }
 
     #[test]
@@ -130,6 +151,7 @@ mod tests {
     fn no_answer() {
         assert_eq!(parse(""), None);
         assert_eq!(parse("errno=-13\n\n"), None);
-        assert_eq!(parse("public_key=aa\n"), None, "cut off");
+        assert_eq!(parse(&ANSWER.replace("errno=0\n", "")), None, "cut off");
+        assert_eq!(parse(&ANSWER.replace("0b0b", "0b")), None, "no key");
     }
 }

@@ -45,32 +45,21 @@ async fn ask_kernel(ifindex: u32) -> io::Result<WireGuard> {
         attributes: vec![WireguardAttribute::IfIndex(ifindex)],
     });
     message.set_resolved_family_id(family);
-    let mut answer = Answer::default();
+    let mut device = WireGuard::default();
     for part in exchange(NETLINK_GENERIC, message.into(), NLM_F_DUMP).await? {
-        answer.add(&part.payload.attributes);
+        add_part(&mut device, &part.payload.attributes);
     }
-    Ok(answer.device)
+    Ok(device)
 }
 
-/// What the parts of an answer have told so far.
-#[derive(Default)]
-struct Answer {
-    device: WireGuard,
-    /// Key of the last peer.
-    last: Option<[u8; 32]>,
-}
-
-impl Answer {
-    /// Adds one part. Only the first one has more than peers.
-    fn add(&mut self, attributes: &[WireguardAttribute]) {
-        let device = &mut self.device;
-        for attribute in attributes {
-            match attribute {
-                WireguardAttribute::Peers(peers) => add_peers(device, &mut self.last, peers),
-                // 0 is "none".
-                WireguardAttribute::Fwmark(mark) if *mark != 0 => device.fwmark = Some(*mark),
-                _ => {}
-            }
+/// Adds one part of an answer. Only the first one has more than peers.
+fn add_part(device: &mut WireGuard, attributes: &[WireguardAttribute]) {
+    for attribute in attributes {
+        match attribute {
+            WireguardAttribute::Peers(peers) => add_peers(device, peers),
+            // 0 is "none".
+            WireguardAttribute::Fwmark(mark) if *mark != 0 => device.fwmark = Some(*mark),
+            _ => {}
         }
     }
 }
@@ -94,13 +83,16 @@ async fn family_id(name: &str) -> io::Result<u16> {
 
 /// Adds peers of one part of the answer. A peer whose allowed IPs do not fit
 /// into one part is continued in the next one under the same key, with nothing else.
-fn add_peers(device: &mut WireGuard, last: &mut Option<[u8; 32]>, peers: &[WireguardPeer]) {
+fn add_peers(device: &mut WireGuard, peers: &[WireguardPeer]) {
     for attributes in peers {
         let mut peer = Peer::default();
-        let mut key = None;
         for attribute in attributes.iter() {
             match attribute {
-                WireguardPeerAttribute::PublicKey(of) => key = Some(*of),
+                WireguardPeerAttribute::PublicKey(key) => peer.public_key = *key,
+                WireguardPeerAttribute::PersistentKeepalive(secs) => {
+                    // 0 is "off".
+                    peer.keepalive_secs = Some(*secs).filter(|secs| *secs != 0);
+                }
                 WireguardPeerAttribute::Endpoint(endpoint) => peer.endpoint = Some(*endpoint),
                 WireguardPeerAttribute::AllowedIps(networks) => {
                     peer.allowed_ips
@@ -118,12 +110,11 @@ fn add_peers(device: &mut WireGuard, last: &mut Option<[u8; 32]>, peers: &[Wireg
             }
         }
         match device.peers.last_mut() {
-            Some(begun) if key.is_some() && key == *last => {
+            Some(begun) if begun.public_key == peer.public_key => {
                 begun.allowed_ips.append(&mut peer.allowed_ips);
             }
             _ => device.peers.push(peer),
         }
-        *last = key;
     }
 }
 
@@ -166,6 +157,7 @@ mod tests {
     fn an_answer() {
         let peer = WireguardPeer(vec![
             WireguardPeerAttribute::PublicKey([1; 32]),
+            WireguardPeerAttribute::PersistentKeepalive(25),
             WireguardPeerAttribute::Endpoint("192.0.2.1:51820".parse().expect("address")),
             WireguardPeerAttribute::LastHandshake(WireguardTimeSpec {
                 seconds: 7,
@@ -179,13 +171,16 @@ mod tests {
                 WireguardAllowedIpAttr::Cidr(16),
             ])]),
         ]);
-        let mut answer = Answer::default();
-        answer.add(&[WireguardAttribute::Fwmark(0)]);
-        assert_eq!(answer.device, WireGuard::default());
-        answer.add(&[
-            WireguardAttribute::Fwmark(51_820),
-            WireguardAttribute::Peers(vec![peer]),
-        ]);
+        let mut device = WireGuard::default();
+        add_part(&mut device, &[WireguardAttribute::Fwmark(0)]);
+        assert_eq!(device, WireGuard::default());
+        add_part(
+            &mut device,
+            &[
+                WireguardAttribute::Fwmark(51_820),
+                WireguardAttribute::Peers(vec![peer]),
+            ],
+        );
         // The rest of its allowed IPs, and another peer.
         let more = |key| {
             WireguardPeer(vec![
@@ -196,8 +191,10 @@ mod tests {
                 ])]),
             ])
         };
-        answer.add(&[WireguardAttribute::Peers(vec![more(1), more(2)])]);
-        let device = answer.device;
+        add_part(
+            &mut device,
+            &[WireguardAttribute::Peers(vec![more(1), more(2)])],
+        );
         let expected = Peer {
             endpoint: "192.0.2.1:51820".parse().ok(),
             allowed_ips: ["10.2.0.0/16", "fd00::/8"]
@@ -206,6 +203,8 @@ mod tests {
             latest_handshake: Some(Duration::new(7, 5)),
             rx_bytes: 1_000,
             tx_bytes: u64::MAX,
+            public_key: [1; 32],
+            keepalive_secs: Some(25),
         };
         assert_eq!(device.peers[0], expected);
         assert_eq!(device.peers.len(), 2);

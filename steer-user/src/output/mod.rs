@@ -7,12 +7,14 @@ mod change;
 mod check;
 mod counters;
 mod difference;
+mod doctor;
 mod drain;
 mod events;
 mod flows;
 mod plan;
 mod status;
 mod table;
+mod tunnels;
 
 use serde::Serialize;
 
@@ -20,6 +22,7 @@ pub use change::{AdminReport, AdminRow, FlowsOfTunnel, LiveFlows, WeightRow, Wei
 pub use check::{CheckReport, ProblemReport};
 pub use counters::{CountersReport, FlowTableReport, PassedReport};
 pub use difference::{DifferenceReport, EntryReport};
+pub use doctor::{DoctorReport, FindingReport};
 pub use drain::drain_line;
 pub use events::{EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow};
 pub use flows::{ExplainReport, FlowReport, render_flows};
@@ -28,6 +31,7 @@ pub use plan::{
     PlannedTunnelReport, SysctlReport,
 };
 pub use status::{GroupReport, HookReport, StatusReport, TunnelReport};
+pub use tunnels::{EndReport, NewTunnelReport, TunnelsPlanReport};
 
 /// Whether the text goes to a terminal that shows colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -91,7 +91,7 @@ pub(super) fn names<'a, 'h>(
 }
 
 /// Checks one device by itself.
-fn check(device: &Device, devices: &Devices) -> Result<(), PlanError> {
+pub(super) fn check(device: &Device, devices: &Devices) -> Result<(), PlanError> {
     let name = || device.name.clone();
     if device.loopback {
         return Err(PlanError::IfaceLoopback { name: name() });

@@ -5,6 +5,7 @@ pub mod auto_weights;
 mod change;
 mod difference;
 mod discover;
+pub mod doctor;
 mod error;
 mod events;
 mod flow;
@@ -20,8 +21,10 @@ mod pace;
 mod prefixes;
 pub mod rebalance;
 mod replies;
+mod requirements;
 mod surroundings;
 mod tiers;
+mod tunnels;
 mod types;
 mod values;
 
@@ -39,8 +42,13 @@ pub use mode::{mss_clamp_name, unequal_mtus};
 pub use pace::{DrainPace, RATE_MAX, Rate};
 pub use prefixes::{check_prefix, conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
+pub use requirements::{RequirementError, check_capabilities, check_kernel};
 pub use surroundings::{Surroundings, surroundings};
 pub use tiers::{Candidate as TunnelCandidate, members};
+pub use tunnels::{
+    Conf, ConfError, End, HostPort, NearEndpoint, NewTunnel, PublicKey, Secret, Secrets, Side,
+    TunnelKeys, TunnelsError, TunnelsPlan, TunnelsRequest, plan_tunnels,
+};
 pub use types::{
     Attachment, Existing, ExistingGroup, ExistingTunnel, GroupPlan, GroupRequest, HookChoice,
     Machine, MssClamp, Plan, PlannedHook, PlannedTunnel, Request, TunnelRequest, attachments,

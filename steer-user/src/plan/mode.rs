@@ -27,7 +27,7 @@ pub(super) struct Choice {
 
 /// What of netfilter matters for these devices and prefixes.
 #[derive(Default)]
-struct Ruleset<'a> {
+pub(super) struct Ruleset<'a> {
     /// What is on the way of packets between the LAN and the tunnels.
     on_the_way: Vec<&'a Finding>,
     /// Source NAT that what leaves by a tunnel may meet.
@@ -119,7 +119,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Why a mode would do harm here.
-    fn objection(
+    pub(super) fn objection(
         &self,
         mode: HookMode,
         ruleset: &Ruleset<'_>,
@@ -236,7 +236,8 @@ impl<'a> Facts<'a> {
         self.groups.iter().flat_map(|group| &group.prefixes)
     }
 
-    fn ruleset(&self, netfilter: &'a Netfilter) -> Ruleset<'a> {
+    /// What of netfilter matters here.
+    pub(super) fn ruleset(&self, netfilter: &'a Netfilter) -> Ruleset<'a> {
         let mut found = Ruleset::default();
         let is_tunnel = |of: &dyn Fn(&str) -> bool| self.tunnels().any(|t| of(&t.name));
         let is_lan = |of: &dyn Fn(&str) -> bool| self.lan.iter().any(|name| of(name));

@@ -45,26 +45,15 @@ impl Plan {
         self.note_forwarding(forwarding, devices);
         let (mut notes, mut sysctls) = (Vec::new(), Vec::new());
         for group in &mut self.groups {
-            let of_group = |prefix: &IpNet| group.prefixes.binary_search(prefix).is_ok();
-            let routes = forwarding.routes.iter();
-            let routes: Vec<_> = routes.filter(|(prefix, _)| of_group(prefix)).collect();
+            let routes = group.routes(forwarding);
             for tunnel in &mut group.tunnels {
                 let mut filters = forwarding.rp_filters.iter();
                 let Some((_, filter)) = filters.find(|(name, _)| *name == tunnel.name) else {
                     continue;
                 };
-                let dropped = routes.iter().find(|(prefix, route)| {
-                    // IPv6 has no such filter but in netfilter.
-                    let is_by_tunnel = matches!(
-                        route,
-                        KernelRoute::Devices(numbers) if numbers.contains(&tunnel.ifindex)
-                    );
-                    matches!(prefix, IpNet::V4(_)) && !is_by_tunnel
-                });
-                let Some((prefix, _)) = dropped else { continue };
-                if !filter.is_strict() {
+                let Some(prefix) = drops_replies(tunnel.ifindex, *filter, &routes) else {
                     continue;
-                }
+                };
                 let name = rp_filter_name(&tunnel.name);
                 if self.fix || tunnel.rp_filter_before != 0 {
                     tunnel.rp_filter_before = filter.device + 1;
@@ -82,7 +71,7 @@ impl Plan {
                 }
                 let error = PlanError::StrictReversePath {
                     tunnel: tunnel.name.clone(),
-                    prefix: *prefix,
+                    prefix,
                     sysctl: name,
                 };
                 if !tunnel.is_known {
@@ -97,71 +86,129 @@ impl Plan {
     }
 
     fn note_forwarding(&mut self, forwarding: &Forwarding, devices: &Devices) {
+        let mut notes = Vec::new();
         for family in &forwarding.off {
             let is_used = |prefix: IpNet| Family::from(prefix.addr()) == *family;
-            if !self.prefixes().any(is_used) {
-                continue;
-            }
-            let sysctl = match family {
-                Family::V4 => "net.ipv4.ip_forward",
-                Family::V6 => "net.ipv6.conf.all.forwarding",
-            };
-            let what = match self.mode {
-                HookMode::Ingress => "what steer leaves to the kernel is not forwarded",
-                _ => "only this gateway's own packets reach the tunnels",
-            };
-            self.notes
-                .push(format!("{family} forwarding is off: {what} ({sysctl}=0)"));
-        }
-        let what = match self.mode {
-            HookMode::Egress => "nothing of it reaches the tunnels",
-            HookMode::Mark => "this gateway's own packets do not reach the tunnels",
-            _ => "what steer leaves to the kernel does not reach the tunnels",
-        };
-        let mut astray: Vec<(String, Vec<IpNet>)> = Vec::new();
-        for (prefix, route) in &forwarding.routes {
-            let of_group = |group: &&GroupPlan| group.prefixes.binary_search(prefix).is_ok();
-            let Some(group) = self.groups.iter().find(of_group) else {
-                continue;
-            };
-            let Some(leads) = group.leads_astray(route, devices) else {
-                continue;
-            };
-            match astray.iter_mut().find(|(known, _)| *known == leads) {
-                Some((_, prefixes)) => prefixes.push(*prefix),
-                None => astray.push((leads, vec![*prefix])),
+            if self.prefixes().any(is_used) {
+                notes.push(not_forwarded(*family, self.mode));
             }
         }
-        for (leads, prefixes) in astray {
-            let more = match prefixes.len() - 1 {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            self.notes
-                .push(format!("{}{more}: {leads}: {what}", prefixes[0]));
+        for group in &self.groups {
+            let tunnels: Vec<u32> = group.tunnels.iter().map(|tunnel| tunnel.ifindex).collect();
+            for astray in astray(&group.routes(forwarding), &tunnels, devices) {
+                notes.push(astray.note(self.mode));
+            }
         }
+        self.notes.append(&mut notes);
     }
 }
 
 impl GroupPlan {
-    /// Where a route leads that does not lead to a tunnel of this group.
-    fn leads_astray(&self, route: &KernelRoute, devices: &Devices) -> Option<String> {
-        let KernelRoute::Devices(numbers) = route else {
-            let is_local = *route == KernelRoute::Local;
-            return Some(if is_local {
-                "the kernel takes it for this gateway".into()
-            } else {
-                "the kernel has no route".into()
-            });
-        };
-        let is_tunnel = |number: &u32| self.tunnels.iter().any(|t| t.ifindex == *number);
-        if numbers.iter().any(is_tunnel) {
-            return None;
-        }
-        let device = numbers.first().and_then(|number| devices.by_index(*number));
-        let name = device.map_or("elsewhere", |device| device.name.as_str());
-        Some(format!("the kernel's route leads to {name}"))
+    /// The kernel's routes to this group's prefixes.
+    fn routes(&self, forwarding: &Forwarding) -> Vec<(IpNet, KernelRoute)> {
+        let routes = forwarding.routes.iter();
+        let of_group =
+            |(prefix, _): &&(IpNet, KernelRoute)| self.prefixes.binary_search(prefix).is_ok();
+        routes.filter(of_group).cloned().collect()
     }
+}
+
+/// The prefix from which replies that come by a tunnel would be dropped: its reverse path filter is
+/// strict, and the kernel's route is not by it. IPv6 has no such filter but in netfilter.
+pub(super) fn drops_replies(
+    ifindex: u32,
+    filter: RpFilter,
+    routes: &[(IpNet, KernelRoute)],
+) -> Option<IpNet> {
+    let is_dropped = |(prefix, route): &&(IpNet, KernelRoute)| {
+        let is_by_tunnel =
+            matches!(route, KernelRoute::Devices(numbers) if numbers.contains(&ifindex));
+        matches!(prefix, IpNet::V4(_)) && !is_by_tunnel
+    };
+    let dropped = routes.iter().find(is_dropped)?;
+    filter.is_strict().then_some(dropped.0)
+}
+
+/// The sysctl that switches forwarding on.
+pub(super) fn forwarding_sysctl(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "net.ipv4.ip_forward",
+        Family::V6 => "net.ipv6.conf.all.forwarding",
+    }
+}
+
+/// What it means that a family is not forwarded.
+pub(super) fn not_forwarded(family: Family, mode: HookMode) -> String {
+    let what = match mode {
+        HookMode::Ingress | HookMode::Unset => "what steer leaves to the kernel is not forwarded",
+        HookMode::Egress | HookMode::Mark => "only this gateway's own packets reach the tunnels",
+    };
+    let sysctl = forwarding_sysctl(family);
+    format!("{family} forwarding is off: {what} ({sysctl}=0)")
+}
+
+/// Prefixes to which the kernel's routes do not lead by a tunnel.
+pub(super) struct Astray {
+    /// Where they lead.
+    pub(super) leads: String,
+    /// At least one.
+    pub(super) prefixes: Vec<IpNet>,
+}
+
+impl Astray {
+    /// What it means.
+    pub(super) fn note(&self, mode: HookMode) -> String {
+        let what = match mode {
+            HookMode::Egress => "nothing of it reaches the tunnels",
+            HookMode::Mark => "this gateway's own packets do not reach the tunnels",
+            _ => "what steer leaves to the kernel does not reach the tunnels",
+        };
+        let more = match self.prefixes.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{}{more}: {}: {what}", self.prefixes[0], self.leads)
+    }
+}
+
+/// All such prefixes, by where their routes lead.
+pub(super) fn astray(
+    routes: &[(IpNet, KernelRoute)],
+    tunnels: &[u32],
+    devices: &Devices,
+) -> Vec<Astray> {
+    let mut found: Vec<Astray> = Vec::new();
+    for (prefix, route) in routes {
+        let Some(leads) = leads_astray(route, tunnels, devices) else {
+            continue;
+        };
+        match found.iter_mut().find(|known| known.leads == leads) {
+            Some(known) => known.prefixes.push(*prefix),
+            None => found.push(Astray {
+                leads,
+                prefixes: vec![*prefix],
+            }),
+        }
+    }
+    found
+}
+
+/// Where a route leads that does not lead to a tunnel.
+fn leads_astray(route: &KernelRoute, tunnels: &[u32], devices: &Devices) -> Option<String> {
+    let KernelRoute::Devices(numbers) = route else {
+        let is_local = *route == KernelRoute::Local;
+        return Some(if is_local {
+            "the kernel takes it for this gateway".into()
+        } else {
+            "the kernel has no route".into()
+        });
+    };
+    if numbers.iter().any(|number| tunnels.contains(number)) {
+        return None;
+    }
+    let device = numbers.first().and_then(|number| devices.by_index(*number));
+    let name = device.map_or("elsewhere", |device| device.name.as_str());
+    Some(format!("the kernel's route leads to {name}"))
 }
 
 /// The address of a prefix that stands for all when the kernel is asked for a route.

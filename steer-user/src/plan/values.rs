@@ -66,6 +66,8 @@ pub enum ValueError {
     Protocol { given: String },
     #[error("{given:?} is not an address with or without a port or identifier")]
     Endpoint { given: String },
+    #[error("endpoint {given:?} is not a host or HOST:PORT")]
+    HostPort { given: String },
 }
 
 impl ValueError {
@@ -94,6 +96,9 @@ impl ValueError {
                 "tcp, udp, udplite, sctp, dccp, icmp, icmpv6, gre, esp, ah, l2tp or a number to 255"
                     .into(),
             ),
+            Self::HostPort { .. } => {
+                Some("for example gw.example.net, 192.0.2.1:51820 or [2001:db8::1]:51820".into())
+            }
             Self::Endpoint { .. } => {
                 Some("for example 10.1.0.2, 10.1.0.2:40000, fd00::2 or [fd00::2]:40000".into())
             }

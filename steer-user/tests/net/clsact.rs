@@ -53,7 +53,9 @@ fn clsact() {
                 ingress: false,
                 kind: "bpf".into(),
                 priority: 7,
-                handle: 5
+                handle: 5,
+                // A program of classic BPF has no number.
+                program_id: filters.first().and_then(|filter| filter.program_id),
             }]
         );
 

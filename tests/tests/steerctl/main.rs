@@ -15,4 +15,5 @@ mod pins;
 mod rebalance;
 mod refusals;
 mod routing;
+mod tunnels;
 mod usage;

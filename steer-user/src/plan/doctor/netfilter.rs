@@ -1,0 +1,124 @@
+//! Netfilter: what steered packets miss.
+
+use steer_common::abi::{HookMode, HookOrder};
+
+use super::{Check, Facts, Section, SteeredGroup, fail, ok, warn};
+use crate::plan::{Existing, GroupPlan, PlanError, PlannedTunnel, mode};
+
+pub(super) const READABLE: Check = Check {
+    name: "netfilter",
+    section: Section::Netfilter,
+    fails: None,
+    warns: Some("Its rules cannot be read, so it is not known what steered packets miss"),
+    judge: |facts| {
+        vec![match &facts.machine.netfilter {
+            Ok(netfilter) if netfilter.findings.is_empty() => {
+                ok("netfilter", "nothing looks at forwarded packets")
+            }
+            Ok(netfilter) => {
+                let count = netfilter.findings.len();
+                ok(
+                    "netfilter",
+                    format!("{count} chains or parts of chains look at forwarded packets"),
+                )
+            }
+            Err(cause) => warn("netfilter", format!("its rules cannot be read: {cause}"))
+                .with_fix("run it as root; --hook egress needs no answer"),
+        }]
+    },
+};
+
+pub(super) const BYPASSED: Check = Check {
+    name: "bypassed",
+    section: Section::Netfilter,
+    fails: Some(
+        "Steered packets bypass a rule, a policy or NAT that looks at forwarded packets: added since the start, or `--bypass-netfilter`",
+    ),
+    warns: Some(
+        "With hook `egress`: flows whose source is translated on the tunnels stay on the tunnel of the kernel's route",
+    ),
+    judge: |facts| {
+        if !facts.is_steering() {
+            return Vec::new();
+        }
+        let mode = facts.steered.mode;
+        let Ok(netfilter) = &facts.machine.netfilter else {
+            return Vec::new();
+        };
+        let (objection, notes) = judged(facts, mode, netfilter);
+        match objection {
+            // Another check tells of MTUs.
+            Some(error @ PlanError::Bypasses { .. }) => {
+                let fix = if facts.steered.groups.len() > 1 {
+                    "steerctl detach, then start again with --hook auto"
+                } else {
+                    "steerctl attach --hook auto"
+                };
+                vec![fail("netfilter", error.to_string()).with_fix(fix)]
+            }
+            _ if notes.is_empty() => vec![ok("netfilter", "steered packets miss nothing of it")],
+            _ => notes
+                .into_iter()
+                .map(|note| warn("netfilter", note).with_fix("steerctl attach --hook mark"))
+                .collect(),
+        }
+    },
+};
+
+/// What a start would object to this mode, and what it would note.
+fn judged(
+    facts: &Facts<'_>,
+    mode: HookMode,
+    netfilter: &crate::net::Netfilter,
+) -> (Option<PlanError>, Vec<String>) {
+    let devices = facts.machine.devices;
+    let lan = facts
+        .steered
+        .lan
+        .iter()
+        .filter_map(|name| devices.by_name(name));
+    let lan =
+        lan.flat_map(|device| std::iter::once(device).chain(devices.vlans_on(device.ifindex)));
+    let groups = facts.steered.groups.iter();
+    let groups: Vec<_> = groups.map(|group| as_planned(group, facts)).collect();
+    let existing = Existing::default();
+    let way = mode::Facts {
+        machine: &facts.machine,
+        existing: &existing,
+        lan: lan.map(|device| device.name.as_str()).collect(),
+        groups: &groups,
+    };
+    let mut notes = Vec::new();
+    let objection = way.objection(mode, &way.ruleset(netfilter), false, &mut notes);
+    // Another check tells of a strict rp_filter.
+    notes.retain(|note| !note.contains("which is strict"));
+    (objection, notes)
+}
+
+/// A group as a start would plan it again.
+fn as_planned(group: &SteeredGroup, facts: &Facts<'_>) -> GroupPlan {
+    let tunnels = facts.tunnels_of(group);
+    let devices = tunnels.filter_map(|tunnel| facts.machine.devices.by_name(&tunnel.name));
+    GroupPlan {
+        name: group.name.clone(),
+        id: 0,
+        is_known: true,
+        order: HookOrder::Last,
+        hooks: Vec::new(),
+        tunnels: devices
+            .map(|device| PlannedTunnel {
+                name: device.name.clone(),
+                id: 0,
+                ifindex: device.ifindex,
+                weight: 0,
+                tier: 0,
+                mtu_bytes: device.mtu_bytes,
+                up: device.up,
+                is_known: true,
+                rp_filter_before: 0,
+            })
+            .collect(),
+        prefixes: group.prefixes.clone(),
+        follows_routes: false,
+    }
+}

@@ -1,0 +1,173 @@
+//! The tunnels.
+
+use steer_common::abi::{Admin, Health};
+
+use super::{Check, Facts, Judgement, Section, SteeredTunnel, fail, ok, or_ok, warn};
+
+pub(super) const DEVICES: Check = Check {
+    name: "tunnel_devices",
+    section: Section::Tunnels,
+    fails: Some("A tunnel's device is gone, down, or has MAC headers now"),
+    warns: None,
+    judge: |facts| {
+        if facts.steered.tunnels.is_empty() {
+            return Vec::new();
+        }
+        let problems = facts.steered.tunnels.iter().filter_map(|tunnel| {
+            let name = &tunnel.name;
+            let Some(device) = facts.machine.devices.by_name(name) else {
+                return Some(
+                    fail(name, "its device is gone").with_fix(format!("wg-quick up {name}")),
+                );
+            };
+            if !device.layer3 {
+                return Some(
+                    fail(
+                        name,
+                        "its device is not a layer-3 device: its packets have MAC headers",
+                    )
+                    .with_fix("make it a WireGuard or TUN device again"),
+                );
+            }
+            let down =
+                || fail(name, "its device is down").with_fix(format!("ip link set {name} up"));
+            (!device.up).then(down)
+        });
+        let count = facts.steered.tunnels.len();
+        or_ok(
+            problems.collect(),
+            "tunnels",
+            format!("the devices of all {count} are up"),
+        )
+    },
+};
+
+/// Whether it can carry flows, as far as is known.
+fn is_usable(facts: &Facts<'_>, tunnel: &SteeredTunnel) -> bool {
+    let device = facts.machine.devices.by_name(&tunnel.name);
+    tunnel.admin != Admin::Disabled
+        && tunnel.health != Health::Down
+        && device.is_some_and(|device| device.up)
+}
+
+pub(super) const GROUPS: Check = Check {
+    name: "group_usable",
+    section: Section::Tunnels,
+    fails: Some("No tunnel of a group can carry flows"),
+    warns: Some("Only one tunnel of a group can carry flows: nothing is left when it fails"),
+    judge: |facts| {
+        if !facts.is_steering() {
+            return Vec::new();
+        }
+        let problems = facts.steered.groups.iter().filter_map(|group| {
+            let all: Vec<_> = facts.tunnels_of(group).collect();
+            let usable: Vec<_> = all
+                .iter()
+                .filter(|tunnel| is_usable(facts, tunnel))
+                .collect();
+            let subject = format!("group {}", group.name);
+            match usable.as_slice() {
+                [] => Some(
+                    fail(subject, "none of its tunnels can carry flows")
+                        .with_fix("see the lines of its tunnels; steerctl status"),
+                ),
+                [last] if all.len() > 1 => Some(
+                    warn(subject, format!("only {} can carry flows", last.name))
+                        .with_fix("see the lines of its other tunnels; steerctl status"),
+                ),
+                _ => None,
+            }
+        });
+        or_ok(
+            problems.collect(),
+            "groups",
+            "every group has tunnels that can carry flows",
+        )
+    },
+};
+
+/// `since 2h` in words, if it is known.
+fn since(secs: Option<u64>) -> String {
+    let Some(secs) = secs else {
+        return String::new();
+    };
+    let text = humantime::format_duration(std::time::Duration::from_secs(secs)).to_string();
+    // The two largest units say enough.
+    let units: Vec<&str> = text.split(' ').take(2).collect();
+    format!(" for {}", units.join(" "))
+}
+
+/// What a tunnel is taken out of use for can be forgotten in this time.
+const LONG_SECS: u64 = 24 * 60 * 60;
+
+pub(super) const ADMIN: Check = Check {
+    name: "tunnel_admin",
+    section: Section::Tunnels,
+    fails: None,
+    warns: Some(
+        "A tunnel has been disabled or draining for longer than a day; before, an ok line tells it",
+    ),
+    judge: |facts| {
+        if !facts.is_steering() {
+            return Vec::new();
+        }
+        let told = facts.steered.tunnels.iter().filter_map(|tunnel| {
+            let (what, verb) = match tunnel.admin {
+                Admin::Disabled => ("disabled", "enable"),
+                Admin::Drain => ("draining", "undrain"),
+                Admin::Active | Admin::Absent => return None,
+            };
+            let name = &tunnel.name;
+            let message = format!("{what} by the operator{}", since(tunnel.admin_secs));
+            let is_long = tunnel.admin_secs.is_some_and(|secs| secs >= LONG_SECS);
+            Some(if is_long {
+                warn(name, message).with_fix(format!("steerctl {verb} {name}"))
+            } else {
+                ok(name, message)
+            })
+        });
+        or_ok(told.collect(), "tunnels", "all are to be used")
+    },
+};
+
+pub(super) const HEALTH: Check = Check {
+    name: "tunnel_health",
+    section: Section::Tunnels,
+    fails: Some("A tunnel in use is down although its device is up: its far end does not answer"),
+    warns: Some("A tunnel in use is degraded"),
+    judge: |facts| {
+        if !facts.is_steering() {
+            return Vec::new();
+        }
+        let problems = facts
+            .steered
+            .tunnels
+            .iter()
+            .filter_map(|tunnel| judge_health(facts, tunnel));
+        or_ok(problems.collect(), "tunnels", "none is known to fail")
+    },
+};
+
+fn judge_health(facts: &Facts<'_>, tunnel: &SteeredTunnel) -> Option<Judgement> {
+    let name = &tunnel.name;
+    let device = facts.machine.devices.by_name(name)?;
+    // Another check tells of that.
+    if !device.up || tunnel.admin == Admin::Disabled {
+        return None;
+    }
+    let reason = tunnel.reason.name().replace('_', " ");
+    let message = format!(
+        "{}{}: {reason}",
+        tunnel.health.name(),
+        since(tunnel.health_secs)
+    );
+    match tunnel.health {
+        Health::Down => Some(fail(name, message).with_fix(format!(
+            "wg show {name}: endpoint, keys and handshake; then the path to the far gateway and that one itself"
+        ))),
+        Health::Degraded => Some(warn(name, message).with_fix(format!(
+            "the path to the far gateway loses or delays packets: ping through {name}, and steerctl events"
+        ))),
+        Health::Up | Health::Unknown => None,
+    }
+}
