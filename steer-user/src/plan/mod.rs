@@ -12,6 +12,7 @@ mod marks;
 mod mode;
 mod prefixes;
 mod replies;
+mod routes;
 mod surroundings;
 mod types;
 mod values;
@@ -28,6 +29,9 @@ pub use marks::{MarkMask, Marks, own_routing};
 pub use mode::unequal_mtus;
 pub use prefixes::{conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
+pub use routes::{
+    DerivedGroup, FollowRoutes, Following, HopSet, Left, LeftReason, Pinned, Steps, Target, follow,
+};
 pub use surroundings::{Surroundings, surroundings};
 pub use types::{
     Attachment, Existing, ExistingGroup, ExistingTunnel, HookChoice, Machine, MssClamp, Plan,
