@@ -17,8 +17,8 @@ pub use values::{MAX_FLOWS_MAX, Placement};
 
 use crate::datapath::programs::AttachMode;
 use crate::plan::{
-    self, FlowEndpoint, FlowNumbers, HookChoice, IdleSpec, MarkMask, MssClamp, Request, TunnelSpec,
-    WeightSpec,
+    self, FlowEndpoint, FlowNumbers, FollowSpec, HookChoice, IdleSpec, MarkMask, MssClamp, Request,
+    RouteLabel, TunnelSpec, WeightSpec,
 };
 
 /// Where the maps and links are pinned without `--pin-dir`.
@@ -125,6 +125,18 @@ pub struct SteerArgs {
     /// Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common.
     #[arg(long, value_name = "CIDR", value_parser = plan::prefix)]
     pub prefix: Vec<IpNet>,
+    /// Take the prefixes from the kernel's routes instead: each over the tunnels that its route leads through.
+    ///
+    /// run follows the routes as they change; attach takes them as they are.
+    #[arg(long, conflicts_with = "prefix")]
+    pub follow_routes: bool,
+    /// Follow the routes of this table, a name or number; may be repeated. Without it, main.
+    #[arg(long, value_name = "TABLE", requires = "follow_routes")]
+    pub follow_table: Vec<RouteLabel>,
+    /// Follow the routes that this protocol made, a name or number (see ip-route(8)); may be repeated.
+    /// Without it, all but the kernel's own.
+    #[arg(long, value_name = "PROTO", requires = "follow_routes")]
+    pub follow_protocol: Vec<RouteLabel>,
     /// Group of tunnels to make or change.
     #[arg(long, value_name = "NAME", default_value = "default", value_parser = plan::group_name)]
     pub group: String,
@@ -198,7 +210,17 @@ impl SteerArgs {
             mark_mask: self.mark_mask,
             order: self.order,
             fix: self.fix,
+            follows_routes: self.follow_routes,
         }
+    }
+
+    /// Which routes are to be followed, if any.
+    pub fn follow(&self) -> Option<FollowSpec> {
+        self.follow_routes.then(|| FollowSpec {
+            tables: self.follow_table.clone(),
+            protocols: self.follow_protocol.clone(),
+            metric_max: None,
+        })
     }
 }
 

@@ -1,11 +1,13 @@
 //! Bringing the maps to what a plan says.
 
+use ipnet::IpNet;
 use steer_common::abi::{
-    ABI_VERSION, Admin, Group, Health, Placement, Settings, Tunnel, TunnelInfo, TunnelRef, bitmap,
+    ABI_VERSION, Admin, Group, GroupId, Health, Placement, PrefixKind, PrefixSource, Settings,
+    Tunnel, TunnelInfo, TunnelRef, bitmap,
 };
 
 use super::{
-    Failure,
+    Failure, routes,
     state::{self, encode_name, tunnel_state},
     surroundings, sysctls,
 };
@@ -22,11 +24,7 @@ pub(super) fn write(
     let before = maps.settings()?;
     let known = state::tunnels(maps)?;
     let group = u32::from(plan.group_id);
-    let placed_before: Vec<_> = maps
-        .prefixes()?
-        .into_iter()
-        .filter(|(_, of)| *of == plan.group_id)
-        .collect();
+    let prefixes = PrefixChange::new(maps, plan)?;
     let gone: Vec<_> = known
         .iter()
         .filter(|tunnel| tunnel.info.group == group)
@@ -37,11 +35,7 @@ pub(super) fn write(
             .tunnels
             .iter()
             .any(|planned| known.iter().all(|tunnel| tunnel.id != planned.id))
-        || plan.prefixes.len() != placed_before.len()
-        || plan
-            .prefixes
-            .iter()
-            .any(|prefix| !placed_before.contains(&(*prefix, plan.group_id)));
+        || prefixes.is_change();
 
     let mut settings = settings_of(plan, seed, netns);
     settings.abi_version = before.abi_version;
@@ -93,22 +87,73 @@ pub(super) fn write(
             placement: Placement::Hash,
             parent: group,
             members: bitmap(plan.tunnels.iter().map(|tunnel| tunnel.id)),
+            prefixes_from: if plan.follows_routes {
+                PrefixSource::Routes
+            } else {
+                PrefixSource::Operator
+            },
+            reserved: 0,
         },
     )?;
-    for prefix in &plan.prefixes {
+    for prefix in &prefixes.set {
         maps.set_prefix(*prefix, plan.group_id)?;
     }
-    for (prefix, _) in placed_before
-        .iter()
-        .filter(|(prefix, _)| !plan.prefixes.contains(prefix))
-    {
+    for prefix in &prefixes.remove {
         maps.remove_prefix(*prefix)?;
     }
     if changes_members || changes_addresses {
         settings.epoch = settings.epoch.wrapping_add(1);
     }
     settings.abi_version = ABI_VERSION;
-    Ok(maps.set_settings(&settings)?)
+    maps.set_settings(&settings)?;
+    for id in prefixes.derived {
+        routes::forget(maps, id)?;
+    }
+    Ok(())
+}
+
+/// What becomes of a group's prefixes. Those that routes bring are left alone here.
+#[derive(Default)]
+struct PrefixChange {
+    set: Vec<IpNet>,
+    remove: Vec<IpNet>,
+    /// Groups that routes made, and that no prefix belongs to then.
+    derived: Vec<GroupId>,
+}
+
+impl PrefixChange {
+    fn new(maps: &Maps, plan: &Plan) -> Result<Self, Failure> {
+        if plan.follows_routes {
+            return Ok(Self::default());
+        }
+        let groups = state::groups(maps)?;
+        let derived: Vec<GroupId> = groups
+            .iter()
+            .filter(|(id, group)| *id != plan.group_id && group.parent == u32::from(plan.group_id))
+            .map(|(id, _)| *id)
+            .collect();
+        let (mut placed, mut remove) = (Vec::new(), Vec::new());
+        for (prefix, of) in maps.prefixes_and_holes()? {
+            let is_home = of.group == u32::from(plan.group_id);
+            if is_home && of.kind == PrefixKind::Steered {
+                placed.push(prefix);
+            }
+            let is_of_group = is_home || derived.iter().any(|id| of.group == u32::from(*id));
+            if is_of_group && !plan.prefixes.contains(&prefix) {
+                remove.push(prefix);
+            }
+        }
+        let wanted = plan.prefixes.iter().copied();
+        Ok(Self {
+            set: wanted.filter(|prefix| !placed.contains(prefix)).collect(),
+            remove,
+            derived,
+        })
+    }
+
+    fn is_change(&self) -> bool {
+        !self.set.is_empty() || !self.remove.is_empty()
+    }
 }
 
 /// A tunnel that is not there.

@@ -1,4 +1,4 @@
-//! The part of `steerctl run` that stays: it follows the devices and forgets idle flows.
+//! The part of `steerctl run` that stays: it follows devices and routes, and forgets idle flows.
 //!
 //! Packets do not depend on it. When it dies they keep their ways, and the
 //! next `run` goes on where it stopped.
@@ -11,7 +11,7 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use super::{Failure, detach, surroundings::Conflicts};
+use super::{Failure, detach, routes::RouteWatch, surroundings::Conflicts};
 use crate::{
     datapath::{
         maps::Maps,
@@ -63,6 +63,7 @@ pub(super) struct Daemon {
     keep: bool,
     pub(super) netlink: Netlink,
     pub(super) conflicts: Conflicts,
+    pub(super) routes: RouteWatch,
 }
 
 impl Daemon {
@@ -73,6 +74,7 @@ impl Daemon {
         mode: AttachMode,
         order: HookOrder,
         keep: bool,
+        routes: RouteWatch,
     ) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
         Ok(Self {
@@ -84,6 +86,7 @@ impl Daemon {
             keep,
             netlink: Netlink::connect()?,
             conflicts: Conflicts::default(),
+            routes,
         })
     }
 
@@ -109,13 +112,18 @@ impl Daemon {
                         events = DeviceEvents::subscribe()?;
                     }
                     must_follow = !self.follow_or_warn().await;
+                    self.routes.devices_changed();
                 }
+                () = self.routes.wait() => self.follow_routes_or_warn().await,
                 _ = heartbeat.tick() => {
                     if !self.pins.holds_maps() {
                         break End::Replaced;
                     }
                     if must_follow {
                         must_follow = !self.follow_or_warn().await;
+                    }
+                    if let Err(error) = self.look_after_routes() {
+                        log::warn!("following the routes: {error}");
                     }
                 }
                 _ = collect.tick() => {

@@ -10,6 +10,7 @@ mod follow;
 mod hooks;
 mod machine;
 mod requirements;
+mod routes;
 mod routing;
 mod show;
 mod start;

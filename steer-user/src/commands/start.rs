@@ -7,7 +7,9 @@ use steer_common::abi::{AttachKind, Hook, HookKey, HookOrder, Settings};
 use super::{
     Context, Failure, apply, daemon, detach,
     hooks::{self, Attacher, HookTargets},
-    machine, print_either, print_line, requirements, routing,
+    machine, print_either, print_line, requirements,
+    routes::{Follower, Follows, RouteWatch},
+    routing,
     state::{self, KnownTunnel},
     sysctls,
 };
@@ -19,7 +21,7 @@ use crate::{
         pins::PinDir,
         programs::{self, Programs},
     },
-    net::{Devices, Netlink},
+    net::{Devices, Netlink, RouteNames},
     output::{Colour, PlanReport},
     plan::{self, Existing, Plan},
     sys,
@@ -43,6 +45,7 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure
         line,
         mut programs,
         order,
+        follower,
     }) = start(context, &args.steer).await?
     else {
         return Ok(());
@@ -51,7 +54,8 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure
     let role = context.pins.become_daemon()?;
     print_line(&line)?;
     let (pins, mode) = (context.pins.clone(), args.steer.attach);
-    daemon::Daemon::new(pins, programs, mode, order, args.keep)?
+    let routes = RouteWatch::new(follower)?;
+    daemon::Daemon::new(pins, programs, mode, order, args.keep, routes)?
         .work(signals, role)
         .await
 }
@@ -62,6 +66,8 @@ struct Started {
     line: String,
     programs: Programs,
     order: HookOrder,
+    /// The routes as they were followed.
+    follower: Follower,
 }
 
 /// The program's own diagnostics, which only the object of a debug build has.
@@ -95,8 +101,11 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
     let is_unfinished = pins.is_used() && maps::pinned_abi(pins).is_none_or(|abi| abi == 0);
     let adopts = pins.is_used() && !is_unfinished;
     let (existing, hooks_before) = known(pins, adopts, netns)?;
+    let mut follower = Follower::new(follows(args)?);
+    follower.read(&netlink).await?;
     let machine = machine::ask(&netlink, &devices).await?;
     let mut plan = plan::plan(&args.request(), &machine, &existing)?;
+    plan.notes.extend(follower.preview(&plan, &existing));
     let forwarding = machine::forwarding(&netlink, &plan).await?;
     plan.check_forwarding(&forwarding, &devices)?;
     let mut targets = HookTargets::ask(&netlink, hook_devices(&plan), mode).await?;
@@ -138,6 +147,12 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
         mode,
     };
     let done = bring_about(&mut attacher, &netlink, &plan, seed, netns, &devices).await;
+    // Last: it is here that packets begin to be steered by routes.
+    let done = done.and_then(|way| {
+        follower.apply(attacher.maps)?;
+        follower.push_events(attacher.maps)?;
+        Ok(way)
+    });
     let way = match done {
         Ok(way) => way,
         // The first error is the one to tell.
@@ -167,7 +182,17 @@ async fn start(context: &Context, args: &SteerArgs) -> Result<Option<Started>, F
         line: format!("ready {}", summary(&plan, way)),
         programs,
         order: plan.order,
+        follower,
     }))
+}
+
+/// The routes that the group is to follow.
+fn follows(args: &SteerArgs) -> Result<Follows, Failure> {
+    let Some(spec) = args.follow() else {
+        return Ok(Vec::new());
+    };
+    let routes = spec.resolve(&RouteNames::read())?;
+    Ok(vec![(args.group.clone(), routes)])
 }
 
 /// What is pinned, and its hooks.
@@ -306,7 +331,11 @@ fn summary(plan: &Plan, way: AttachKind) -> String {
     format!(
         "{}: {} over {}{from} ({}, {way})",
         plan.group,
-        join(plan.prefixes.iter().map(ToString::to_string).collect()),
+        if plan.follows_routes {
+            "routes".into()
+        } else {
+            join(plan.prefixes.iter().map(ToString::to_string).collect())
+        },
         join(
             plan.tunnels
                 .iter()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use steer_common::{
     abi::{
         Admin, GROUPS_MAX, Group, GroupId, Health, Hook, HookKey, HookKind, NAME_BYTES, Placement,
-        Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
+        PrefixSource, Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
     },
     buckets::Member,
 };
@@ -17,6 +17,7 @@ use crate::{
 };
 
 /// A tunnel as it stands in the maps.
+#[derive(Clone)]
 pub(super) struct KnownTunnel {
     /// Its number.
     pub(super) id: TunnelId,
@@ -46,7 +47,7 @@ pub(super) fn tunnels(maps: &Maps) -> Result<Vec<KnownTunnel>, DatapathError> {
     Ok(found)
 }
 
-/// All groups that there are.
+/// All groups that there are, home and derived ones.
 pub(super) fn groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError> {
     let mut found = Vec::new();
     for id in 0..GROUPS_MAX {
@@ -57,6 +58,20 @@ pub(super) fn groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError
         }
     }
     Ok(found)
+}
+
+/// All home groups that there are.
+pub(super) fn home_groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError> {
+    let mut found = groups(maps)?;
+    found.retain(|(id, group)| group.parent == u32::from(*id));
+    Ok(found)
+}
+
+/// The home group of each group, by its number.
+pub(super) fn home_of(groups: &[(GroupId, Group)], id: GroupId) -> GroupId {
+    let group = groups.iter().find(|(of, _)| *of == id);
+    let parent = group.and_then(|(_, group)| GroupId::try_from(group.parent).ok());
+    parent.unwrap_or(id)
 }
 
 /// Names of the LAN devices that have a hook, and their groups.
@@ -75,14 +90,16 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
     let prefixes = maps.prefixes()?;
     let hooks = maps.hooks()?;
     let lan = lan_devices(&hooks);
-    let groups = groups(maps)?
+    let all = groups(maps)?;
+    let groups = home_groups(maps)?
         .into_iter()
         .map(|(id, group)| ExistingGroup {
             name: decode_name(&group.name),
             id,
+            follows_routes: group.prefixes_from == PrefixSource::Routes,
             prefixes: prefixes
                 .iter()
-                .filter(|(_, of)| *of == id)
+                .filter(|(_, of)| home_of(&all, *of) == id)
                 .map(|(prefix, _)| *prefix)
                 .collect(),
             ifaces: lan
@@ -117,6 +134,11 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
         mark_mask: settings.mark_mask,
         routing_slot: settings.routing_slot,
         groups,
+        derived: all
+            .iter()
+            .map(|(id, _)| (*id, home_of(&all, *id)))
+            .filter(|(id, home)| id != home)
+            .collect(),
     })
 }
 
@@ -157,10 +179,44 @@ pub(super) fn members(tunnels: &[KnownTunnel], group: GroupId) -> Vec<Member> {
         .collect()
 }
 
-/// Makes a group's bucket table anew from what the maps say of its tunnels.
-pub(super) fn rebuild(maps: &mut Maps, group: GroupId) -> Result<(), DatapathError> {
-    let members = members(&tunnels(maps)?, group);
-    maps.swap_buckets(group, &members)
+/// Makes the bucket tables of a home group and of all that are derived from it anew, from what the maps
+/// say of its tunnels.
+pub(super) fn rebuild(maps: &mut Maps, home: GroupId) -> Result<(), DatapathError> {
+    let tunnels = tunnels(maps)?;
+    maps.swap_buckets(home, &members(&tunnels, home))?;
+    let memberships = maps.memberships()?;
+    for (id, group) in groups(maps)? {
+        if id != home && group.parent == u32::from(home) {
+            let of_group = memberships
+                .iter()
+                .filter(|(key, _)| key.group == u32::from(id));
+            let weights: Vec<_> = of_group
+                .map(|(key, membership)| (key.tunnel, membership.weight))
+                .collect();
+            maps.swap_buckets(id, &derived_members(&tunnels, home, &weights))?;
+        }
+    }
+    Ok(())
+}
+
+/// Who takes part in the bucket table of a derived group: as in its home group, but of these tunnels
+/// only, and with these weights on top of their own.
+pub(super) fn derived_members(
+    tunnels: &[KnownTunnel],
+    home: GroupId,
+    weights: &[(u32, u32)],
+) -> Vec<Member> {
+    let of_group: Vec<KnownTunnel> = tunnels
+        .iter()
+        .filter_map(|tunnel| {
+            let is_it = |(id, _): &&(u32, u32)| *id == u32::from(tunnel.id);
+            let (_, weight) = weights.iter().find(is_it)?;
+            let mut tunnel = tunnel.clone();
+            tunnel.info.weight = tunnel.info.weight.saturating_mul(*weight);
+            Some(tunnel)
+        })
+        .collect();
+    members(&of_group, home)
 }
 
 /// The state of a tunnel whose device is as given.

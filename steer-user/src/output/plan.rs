@@ -311,6 +311,7 @@ mod tests {
             rp_filter_before: 0,
         };
         let plan = Plan {
+            follows_routes: false,
             group: "default".into(),
             group_id: 0,
             mode: HookMode::Mark,

@@ -5,6 +5,7 @@ mod change;
 mod discover;
 mod error;
 mod flow;
+mod follow;
 mod ids;
 mod lan;
 mod limits;
@@ -24,13 +25,15 @@ use steer_common::abi::{
 pub use change::{Change, TunnelChange, change_admin, change_weights, shares};
 pub use error::PlanError;
 pub use flow::{FlowEndpoint, FlowNumbers, protocol, protocol_name};
+pub use follow::{FollowSpec, RouteLabel};
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
 pub use marks::{MarkMask, Marks, own_routing};
 pub use mode::unequal_mtus;
-pub use prefixes::{conflicts, left_to_kernel};
+pub use prefixes::{conflicts, left_to_kernel, shortened};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use routes::{
-    DerivedGroup, FollowRoutes, Following, HopSet, Left, LeftReason, Pinned, Steps, Target, follow,
+    DerivedGroup, FollowRoutes, Following, GroupCount, HopSet, Left, LeftReason, Pinned, Steps,
+    Target, follow,
 };
 pub use surroundings::{Surroundings, surroundings};
 pub use types::{
@@ -133,7 +136,17 @@ pub fn plan(
     }
 
     let found: Vec<&Device> = found.into_iter().flatten().collect();
+    let is_kept = !request.follows_routes && adopted.is_some_and(|group| group.follows_routes);
+    if is_kept {
+        notes.push(
+            "the prefixes are those of routes that were followed, and stay as they are; \
+             --follow-routes goes on following them"
+                .into(),
+        );
+    }
+    let follows_routes = request.follows_routes || is_kept;
     let mut prefixes = match adopted {
+        _ if follows_routes => Vec::new(),
         Some(group) => group.prefixes.clone(),
         None if request.prefixes.is_empty() => {
             discover::prefixes(devices, &found, &others, &mut notes)?
@@ -158,6 +171,7 @@ pub fn plan(
         lan: lan::names(&hooks, devices),
         tunnels: &tunnels,
         prefixes: &prefixes,
+        follows_routes,
         is_known: group.is_some(),
     };
     let mode::Choice { mode, mss_clamp } = mode::choose(request, &facts, &mut notes)?;
@@ -183,6 +197,7 @@ pub fn plan(
         hooks,
         tunnels,
         prefixes,
+        follows_routes,
         seed: plan_seed(request, existing, &mut notes),
         max_flows: plan_max_flows(request, existing, machine.memory_bytes)?,
         idle: existing
@@ -261,8 +276,12 @@ fn group_id(group: Option<&ExistingGroup>, existing: &Existing) -> Result<GroupI
     if let Some(group) = group {
         return Ok(group.id);
     }
+    let is_free = |id: &GroupId| {
+        existing.groups.iter().all(|other| other.id != *id)
+            && existing.derived.iter().all(|(derived, _)| derived != id)
+    };
     (0..GroupId::try_from(GROUPS_MAX).unwrap_or(GroupId::MAX))
-        .find(|id| existing.groups.iter().all(|other| other.id != *id))
+        .find(is_free)
         .ok_or(PlanError::TooManyGroups)
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Facts<'a> {
     pub(super) lan: Vec<&'a str>,
     pub(super) tunnels: &'a [PlannedTunnel],
     pub(super) prefixes: &'a [IpNet],
+    /// Routes may bring prefixes of either family.
+    pub(super) follows_routes: bool,
     /// The group is there already.
     pub(super) is_known: bool,
 }
@@ -168,9 +170,7 @@ impl<'a> Facts<'a> {
     /// The sysctl by which the kernel checks the sources of what enters by a LAN device (IPv4 only).
     fn strict_lan(&self) -> Option<String> {
         let is_strict = |name: &&&str| self.machine.strict.iter().any(|strict| strict == **name);
-        self.prefixes
-            .iter()
-            .any(|prefix| matches!(prefix, IpNet::V4(_)))
+        self.has_prefix_of(PacketFamily::Ipv4)
             .then(|| self.lan.iter().find(is_strict))?
             .map(|name| rp_filter_name(name))
     }
@@ -266,11 +266,12 @@ impl<'a> Facts<'a> {
     }
 
     fn has_prefix_of(&self, family: PacketFamily) -> bool {
-        self.prefixes.iter().any(|prefix| match family {
+        let is_of = |prefix: &IpNet| match family {
             PacketFamily::Both => true,
             PacketFamily::Ipv4 => matches!(prefix, IpNet::V4(_)),
             PacketFamily::Ipv6 => matches!(prefix, IpNet::V6(_)),
-        })
+        };
+        self.follows_routes || self.prefixes.iter().any(is_of)
     }
 }
 

@@ -57,30 +57,37 @@ impl Plan {
                 );
                 matches!(prefix, IpNet::V4(_)) && !is_by_tunnel
             });
-            let Some((prefix, _)) = dropped else { continue };
+            let sysctl = rp_filter_name(&tunnel.name);
+            let error = match dropped {
+                Some((prefix, _)) => PlanError::StrictReversePath {
+                    tunnel: tunnel.name.clone(),
+                    prefix: *prefix,
+                    sysctl: sysctl.clone(),
+                },
+                // What the routes are now says nothing of later.
+                None if self.follows_routes => PlanError::StrictWithRoutes {
+                    tunnel: tunnel.name.clone(),
+                    sysctl: sysctl.clone(),
+                },
+                None => continue,
+            };
             if !filter.is_strict() {
                 continue;
             }
-            let name = rp_filter_name(&tunnel.name);
             if self.fix || tunnel.rp_filter_before != 0 {
                 tunnel.rp_filter_before = filter.device + 1;
                 self.notes.push(format!(
-                    "{name}: {} becomes {RP_FILTER_LOOSE} until detach",
+                    "{sysctl}: {} becomes {RP_FILTER_LOOSE} until detach",
                     filter.device
                 ));
                 self.sysctls.push(SysctlChange {
                     tunnel: tunnel.name.clone(),
-                    name,
+                    name: sysctl,
                     from: filter.device,
                     to: RP_FILTER_LOOSE,
                 });
                 continue;
             }
-            let error = PlanError::StrictReversePath {
-                tunnel: tunnel.name.clone(),
-                prefix: *prefix,
-                sysctl: name,
-            };
             if !tunnel.is_known {
                 return Err(error);
             }
@@ -92,7 +99,7 @@ impl Plan {
     fn note_forwarding(&mut self, forwarding: &Forwarding, devices: &Devices) {
         for family in &forwarding.off {
             let is_used = |prefix: &IpNet| Family::from(prefix.addr()) == *family;
-            if !self.prefixes.iter().any(is_used) {
+            if !self.follows_routes && !self.prefixes.iter().any(is_used) {
                 continue;
             }
             let sysctl = match family {

@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use steer_common::abi::{GroupId, TunnelId};
 
 pub use left::{Left, LeftReason};
-pub use steps::Steps;
+pub use steps::{GroupCount, Steps};
 
 use crate::net::{ROUTE_TABLE_MAIN, Route, RouteTable};
 use choice::{Choice, choose};

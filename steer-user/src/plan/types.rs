@@ -35,6 +35,8 @@ pub struct Request {
     pub order: Option<HookOrder>,
     /// Change the sysctls that are in the way.
     pub fix: bool,
+    /// The prefixes are those of the kernel's routes, whatever they will be.
+    pub follows_routes: bool,
 }
 
 /// How an operator asks to steer.
@@ -89,8 +91,10 @@ pub struct Existing {
     pub mark_mask: u32,
     /// [`Settings::routing_slot`](steer_common::abi::Settings::routing_slot).
     pub routing_slot: u32,
-    /// All groups.
+    /// All groups that an operator made.
     pub groups: Vec<ExistingGroup>,
+    /// The groups that were made from routes, and the groups that they belong to.
+    pub derived: Vec<(GroupId, GroupId)>,
 }
 
 /// A group in the pinned maps.
@@ -100,8 +104,10 @@ pub struct ExistingGroup {
     pub name: String,
     /// Its number.
     pub id: GroupId,
-    /// Its prefixes.
+    /// Its prefixes, also those that routes have put into groups derived from it.
     pub prefixes: Vec<IpNet>,
+    /// They are those of routes.
+    pub follows_routes: bool,
     /// Its LAN devices.
     pub ifaces: Vec<String>,
     /// Where its programs stand among others; `None` when it has none.
@@ -138,6 +144,7 @@ impl Default for Existing {
             mark_mask: 0,
             routing_slot: 0,
             groups: Vec::new(),
+            derived: Vec::new(),
         }
     }
 }
@@ -196,6 +203,8 @@ pub struct Plan {
     pub tunnels: Vec<PlannedTunnel>,
     /// Prefixes, sorted. Prefixes of the group that are not here are to be removed.
     pub prefixes: Vec<IpNet>,
+    /// Its prefixes are those of routes: none is here, and none is touched.
+    pub follows_routes: bool,
     /// Seed: as asked for, or as found; `None` to choose one.
     pub seed: Option<u64>,
     /// Size of the flow table: as found, as asked for, or by memory.

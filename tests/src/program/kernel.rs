@@ -94,9 +94,10 @@ impl Kernel {
         for (addr, length, group) in &world.prefixes {
             let value = Prefix {
                 group: u32::from(*group),
+                kind: PrefixKind::Steered,
             };
             let mut prefixes =
-                LpmTrie::<_, [u8; 16], [u8; 4]>::try_from(self.map_mut(maps::PREFIXES)?)?;
+                LpmTrie::<_, [u8; 16], [u8; 8]>::try_from(self.map_mut(maps::PREFIXES)?)?;
             prefixes.insert(&Key::new(*length, *addr), raw(&value), 0)?;
         }
         for (&(id, tunnel), (_, group)) in world.tunnels.iter().zip(world.tunnel_devices()) {

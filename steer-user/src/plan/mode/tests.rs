@@ -125,6 +125,7 @@ impl Case {
         };
         let prefixes = ["10.2.0.0/16".parse().expect("a network")];
         let facts = Facts {
+            follows_routes: false,
             machine: &machine,
             existing: &self.existing,
             lan: vec!["lan0", "lan0.10"],

@@ -18,6 +18,7 @@ fn plan(mode: HookMode) -> Plan {
         rp_filter_before: 0,
     };
     Plan {
+        follows_routes: false,
         group: "default".into(),
         group_id: 0,
         mode,

@@ -27,19 +27,27 @@ pub struct Steps {
     pub unused: Vec<GroupId>,
     /// What is left to the kernel although a route leads through a tunnel.
     pub left: Vec<Left>,
-    /// How many prefixes each following group has then, by home group, without holes.
-    pub counts: Vec<(GroupId, usize)>,
+    /// How many prefixes each following group had and has.
+    pub counts: Vec<GroupCount>,
+}
+
+/// How many prefixes a following group has, without holes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupCount {
+    /// The home group.
+    pub group: GroupId,
+    /// Before.
+    pub before: usize,
+    /// After.
+    pub after: usize,
+    /// How many came, went, or have other tunnels.
+    pub changes: usize,
 }
 
 impl Steps {
     /// Whether any packet may take another way then.
     pub fn is_change(&self) -> bool {
-        self.changes() > 0
-    }
-
-    /// How many prefixes change.
-    pub fn changes(&self) -> usize {
-        self.set.len() + self.remove.len()
+        !self.set.is_empty() || !self.remove.is_empty()
     }
 
     /// Whether forgetting the unused groups would let more be steered.
@@ -109,30 +117,70 @@ pub(super) fn plan(
         ..Steps::default()
     };
     steps.make.retain(|group| is_used(group.id));
-    for of in following {
-        let derived = pinned.derived.iter().chain(&steps.make);
-        let ids = derived.filter(|group| group.parent == of.group);
-        let ids = ids.map(|group| group.id).chain([of.group]);
-        let count = ids.map(|id| uses[usize::from(id)]).sum();
-        steps.counts.push((of.group, count));
+    let mut counts = Counts::new(following, pinned, &steps.make);
+    for (_, target) in &own {
+        counts.note(**target, |count| &mut count.before);
+    }
+    for (_, target) in &wanted {
+        counts.note(*target, |count| &mut count.after);
     }
 
     let mut own = own.into_iter().peekable();
     for (prefix, target) in wanted {
-        while let Some((gone, _)) = own.next_if(|(known, _)| **known < prefix) {
+        while let Some((gone, was)) = own.next_if(|(known, _)| **known < prefix) {
+            counts.note(*was, |count| &mut count.changes);
             steps.remove.push(*gone);
         }
         let known = own.next_if(|(known, _)| **known == prefix);
         if known.is_none_or(|(_, known)| *known != target) {
+            counts.note(target, |count| &mut count.changes);
             steps.set.push((prefix, target));
         }
     }
-    steps.remove.extend(own.map(|(gone, _)| *gone));
+    for (gone, was) in own {
+        counts.note(*was, |count| &mut count.changes);
+        steps.remove.push(*gone);
+    }
+    steps.counts = counts.counts;
     steps
         .set
         .sort_by_key(|(prefix, _)| Reverse(prefix.prefix_len()));
     steps.remove.sort_by_key(IpNet::prefix_len);
     steps
+}
+
+/// Counts prefixes by home group.
+struct Counts {
+    /// The home group of each group.
+    homes: [GroupId; GROUPS_MAX],
+    counts: Vec<GroupCount>,
+}
+
+impl Counts {
+    fn new(following: &[Following], pinned: &Pinned, made: &[DerivedGroup]) -> Self {
+        let mut homes = std::array::from_fn(|id| GroupId::try_from(id).unwrap_or(GroupId::MAX));
+        for group in pinned.derived.iter().chain(made) {
+            homes[usize::from(group.id)] = group.parent;
+        }
+        let counts = following.iter().map(|of| GroupCount {
+            group: of.group,
+            before: 0,
+            after: 0,
+            changes: 0,
+        });
+        Self {
+            homes,
+            counts: counts.collect(),
+        }
+    }
+
+    fn note(&mut self, target: Target, which: impl Fn(&mut GroupCount) -> &mut usize) {
+        if let Target::Group(id) = target {
+            let home = self.homes[usize::from(id)];
+            let count = self.counts.iter_mut().find(|count| count.group == home);
+            count.map(|count| *which(count) += 1);
+        }
+    }
 }
 
 /// Which group each choice of tunnels has, by index of the following group; `None` where none is free.

@@ -184,8 +184,25 @@ fn equal_choices_share_a_group() {
         .collect();
     // Most prefixes first, from the highest number down.
     assert_eq!(made, [(63, "0=1".into()), (62, "1=1".into())]);
-    assert_eq!(steps.counts, [(0, 4)]);
+    let count = |before, after, changes| GroupCount {
+        group: 0,
+        before,
+        after,
+        changes,
+    };
+    assert_eq!(steps.counts, [count(0, 4, 4)]);
     pinned.note(&steps);
+    let steps = follow(
+        &table(&[
+            ("10.2.0.0/16", &[10]),
+            ("10.2.5.0/24", &[LAN]),
+            ("10.3.0.0/16", &[11]),
+            ("10.4.0.0/16", &[11]),
+        ]),
+        &[site()],
+        &pinned,
+    );
+    assert_eq!(steps.counts, [count(4, 3, 2)]);
     assert_eq!(pinned.derived.len(), 2);
 }
 
