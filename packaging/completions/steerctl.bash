@@ -78,7 +78,7 @@ _steerctl() {
             return 0
             ;;
         steerctl__subcmd__attach)
-            opts="-v -h --iface --tunnel --prefix --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --json --netns --pin-dir --verbose --help"
+            opts="-v -h --iface --tunnel --prefix --follow-routes --follow-table --follow-protocol --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -93,6 +93,14 @@ _steerctl() {
                     return 0
                     ;;
                 --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-protocol)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -318,7 +326,7 @@ _steerctl() {
             return 0
             ;;
         steerctl__subcmd__run)
-            opts="-v -h --iface --tunnel --prefix --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --keep --json --netns --pin-dir --verbose --help"
+            opts="-v -h --iface --tunnel --prefix --follow-routes --follow-table --follow-protocol --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --keep --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -333,6 +341,14 @@ _steerctl() {
                     return 0
                     ;;
                 --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-protocol)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -177,6 +177,8 @@ pub mod programs {
         INGRESS, INGRESS_L3, MARK, MARK_L3, LEARN, RETURN, EGRESS, OWN,
     ];
 
+    /// Moves flows; userspace runs it, it is never attached.
+    pub const MOVE: &str = "steer_move";
     /// The bare redirect that the benchmark measures everything against.
     pub const BARE_REDIRECT: &str = "bare_redirect";
 }

@@ -4,10 +4,12 @@ use network_types::ip::IpProto;
 
 use crate::{
     abi::{
-        AddressKind, Admin, Endpoint, FlowEntry, FlowKey, GroupId, Health, NO_TUNNEL, Origin,
-        PassReason, Phase, Placer, Settings, Tunnel, TunnelId,
+        AddressKind, Admin, FlowEntry, FlowKey, GroupId, Health, MoveReason, NO_TUNNEL, Origin,
+        PassReason, Phase, Settings, Tunnel, TunnelId,
     },
     hash::{bucket_of, flow_hash, next_attempt},
+    known::{Known, known},
+    moves::{Moved, put_on},
     packet::Packet,
     parse::{Parsed, tcp_flags},
     tables::{Fit, Inserted, SharedFlow, Tables},
@@ -30,8 +32,8 @@ pub enum Place {
     Egress {
         /// The device's number.
         ifindex: u32,
-        /// The group of its tunnel: the kernel chose that, and steer stays in it.
-        group: GroupId,
+        /// The home group of its tunnel: the kernel chose that, and steer stays in it.
+        home: GroupId,
     },
 }
 
@@ -120,24 +122,27 @@ fn choose<P: Packet, T: Tables>(
 ) -> Result<Exit, PassReason> {
     let now_ns = tables.now_ns();
     let found = tables.flow(&parsed.key);
-    let Known {
-        live,
-        group,
-        is_checked,
-    } = known(tables, parsed, found, parsed.source, now_ns).ok_or(PassReason::NotSteered)?;
+    let known =
+        known(tables, parsed, found, parsed.source, now_ns).ok_or(PassReason::NotSteered)?;
+    let &Known { live, group, .. } = &known;
     match place {
-        Place::Egress { group: own, .. } if own != group => return Err(PassReason::NotSteered),
+        Place::Egress { home, .. } if home != known.home => return Err(PassReason::NotSteered),
         Place::Lan | Place::Mark if parsed.ttl <= 1 => return Err(PassReason::TtlExpired),
         Place::Lan if parsed.router_options => return Err(PassReason::RouterOptions),
         _ => {}
     }
-    let owner = if is_checked {
+    let owner = if known.is_checked {
         None
     } else {
-        owner(tables, parsed, place)?
+        let owner = owner(tables, parsed, place)?;
+        if known.is_member {
+            known.renew();
+        }
+        owner
     };
 
     if let Some(flow) = live
+        && known.is_member
         && let Some(exit) = stay(tables, parsed, flow, place, Tunnel::is_usable)
     {
         if exit.fits {
@@ -157,7 +162,7 @@ fn choose<P: Packet, T: Tables>(
         }
         let entry = FlowEntry {
             origin: Origin::Pinned,
-            ..new_entry(tables, parsed, group, exit.tunnel, now_ns)
+            ..known.new_entry(parsed, exit.tunnel, now_ns)
         };
         return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
     }
@@ -165,7 +170,8 @@ fn choose<P: Packet, T: Tables>(
         (exit, true)
     } else {
         // With every tunnel down the flow stays: its own may be the first to come back.
-        let flow = live.ok_or(PassReason::NoTunnel)?;
+        let flow = live.filter(|_| known.is_member);
+        let flow = flow.ok_or(PassReason::NoTunnel)?;
         let exit = stay(tables, parsed, flow, place, Tunnel::is_wanted);
         (exit.ok_or(PassReason::NoTunnel)?, false)
     };
@@ -173,60 +179,26 @@ fn choose<P: Packet, T: Tables>(
         return Ok(exit);
     }
     let Some(flow) = live else {
-        let entry = new_entry(tables, parsed, group, exit.tunnel, now_ns);
+        let entry = known.new_entry(parsed, exit.tunnel, now_ns);
         return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
     };
     if has_moved {
-        put_on(tables, flow, exit.tunnel);
-        flow.origin.set(Origin::Moved);
+        let from = flow.tunnel.get();
+        let moved = Moved {
+            key: &parsed.key,
+            from: from as TunnelId,
+            to: exit.tunnel,
+            group,
+            reason: (!known.is_member).then_some(MoveReason::RouteGone),
+        };
+        // Where another CPU was first, its choice may be this one, and is nobody's loss.
+        if from != u32::from(exit.tunnel) && put_on(tables, flow, from, &moved) {
+            flow.origin.set(Origin::Moved);
+        }
+        known.renew();
     }
     note_sent(packet, tables, parsed, flow, now_ns);
     Ok(exit)
-}
-
-/// What the flow table and the prefixes know of a packet.
-pub(crate) struct Known<'t> {
-    /// The flow's entry, if it holds.
-    pub(crate) live: Option<&'t SharedFlow>,
-    /// The packet's group.
-    pub(crate) group: GroupId,
-    /// Whether the entry was checked in this epoch.
-    pub(crate) is_checked: bool,
-}
-
-/// The group of a packet, and its flow's entry if that holds; `None` if the packet is not steered.
-///
-/// Prefixes are searched only for a flow that is not known in this epoch.
-#[inline(always)]
-pub(crate) fn known<'t, T: Tables>(
-    tables: &'t T,
-    parsed: &Parsed,
-    found: Option<&'t SharedFlow>,
-    local: Endpoint,
-    now_ns: u64,
-) -> Option<Known<'t>> {
-    let epoch = tables.settings().epoch;
-    let live =
-        found.filter(|flow| flow.local.get() == local && !is_over(flow, parsed, tables, now_ns));
-    if let Some(flow) = live
-        && flow.epoch.get() == epoch
-    {
-        return Some(Known {
-            live,
-            group: flow.group.get() as GroupId,
-            is_checked: true,
-        });
-    }
-    let group = tables.group_of(parsed.key.addr(local.other()))?;
-    let live = live.filter(|flow| flow.group.get() == u32::from(group));
-    if let Some(flow) = live {
-        flow.epoch.set(epoch);
-    }
-    Some(Known {
-        live,
-        group,
-        is_checked: false,
-    })
 }
 
 /// The tunnel whose own address a packet comes from: the far end takes it from no other.
@@ -342,32 +314,6 @@ fn enter<P: Packet, T: Tables>(
     Ok(exit)
 }
 
-/// The entry of a flow that starts now.
-#[inline(always)]
-pub(crate) fn new_entry<T: Tables>(
-    tables: &T,
-    parsed: &Parsed,
-    group: GroupId,
-    tunnel: TunnelId,
-    now_ns: u64,
-) -> FlowEntry {
-    FlowEntry {
-        created_ns: now_ns,
-        last_seen_ns: now_ns,
-        tx_packets: 0,
-        tx_bytes: 0,
-        rx_packets: 0,
-        rx_bytes: 0,
-        epoch: tables.settings().epoch,
-        tunnel: tunnel.into(),
-        group: group.into(),
-        origin: Origin::Hashed,
-        local: parsed.source,
-        placer: Placer::Near,
-        phase: phase_after(Phase::Open, parsed),
-    }
-}
-
 /// The tunnel of a flow by the bucket table, past those that cannot take it now.
 #[inline(always)]
 pub fn pick<T: Tables>(tables: &T, parsed: &Parsed, group: GroupId, place: Place) -> Option<Exit> {
@@ -388,15 +334,6 @@ pub fn pick<T: Tables>(tables: &T, parsed: &Parsed, group: GroupId, place: Place
         attempt += 1;
     }
     None
-}
-
-/// Puts a flow on another tunnel.
-#[inline(always)]
-pub(crate) fn put_on<T: Tables>(tables: &T, flow: &SharedFlow, to: TunnelId) {
-    let from = flow.tunnel.get() as TunnelId;
-    flow.tunnel.set(to.into());
-    tables.count(from, |counters| counters.moved_out += 1);
-    tables.count(to, |counters| counters.moved_in += 1);
 }
 
 /// Counts a packet towards the tunnel in its flow.
@@ -420,23 +357,6 @@ pub fn count_sent<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &Parsed,
         counters.tx_packets += u64::from(packet.segments());
         counters.tx_bytes += u64::from(parsed.l3_len_bytes);
     });
-}
-
-/// Whether the entry's conversation is over: idle for too long, or closed and opened anew.
-#[inline(always)]
-fn is_over<T: Tables>(flow: &SharedFlow, parsed: &Parsed, tables: &T, now_ns: u64) -> bool {
-    let phase = flow.phase.get();
-    let opens = parsed.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN;
-    if phase == Phase::Closing && opens {
-        return true;
-    }
-    is_idle(
-        tables.settings(),
-        &parsed.key,
-        phase,
-        flow.last_seen_ns.get(),
-        now_ns,
-    )
 }
 
 /// Whether a flow has been idle for longer than its protocol allows.
@@ -468,7 +388,7 @@ impl Settings {
 }
 
 #[inline(always)]
-fn phase_after(phase: Phase, parsed: &Parsed) -> Phase {
+pub(crate) fn phase_after(phase: Phase, parsed: &Parsed) -> Phase {
     if parsed.tcp_flags & (tcp_flags::FIN | tcp_flags::RST) == 0 {
         phase
     } else {

@@ -1,8 +1,10 @@
 //! Noting which tunnel the flows of the far side come by.
 
 use crate::{
-    abi::{FlowEntry, Origin, Placer, Tunnel, TunnelId},
-    decide::{Known, known, new_entry, put_on, touch},
+    abi::{FlowEntry, MoveReason, Origin, Placer, Tunnel, TunnelId},
+    decide::touch,
+    known::known,
+    moves::{Moved, put_on},
     packet::Packet,
     parse::Parsed,
     tables::{Inserted, Tables},
@@ -11,7 +13,7 @@ use crate::{
 /// Notes a packet that came out of a tunnel. Returns whether it is of a steered prefix.
 ///
 /// A flow that the far gateway placed is entered on, and follows, the tunnel
-/// that it arrives by; a flow placed here stays where it is.
+/// that it arrives by, if replies may leave by that; a flow placed here stays where it is.
 #[inline(always)]
 pub fn learn<P: Packet, T: Tables>(
     packet: &P,
@@ -21,9 +23,7 @@ pub fn learn<P: Packet, T: Tables>(
 ) -> bool {
     let now_ns = tables.now_ns();
     let found = tables.flow(&parsed.key);
-    let Some(Known { live, group, .. }) =
-        known(tables, parsed, found, parsed.source.other(), now_ns)
-    else {
+    let Some(known) = known(tables, parsed, found, parsed.source.other(), now_ns) else {
         return false;
     };
     let (packets, bytes) = (u64::from(packet.segments()), u64::from(parsed.l3_len_bytes));
@@ -32,11 +32,26 @@ pub fn learn<P: Packet, T: Tables>(
         counters.rx_bytes += bytes;
     });
     let can_carry = tables.tunnel(arrived_by).is_some_and(Tunnel::is_usable);
-    if let Some(flow) = live {
-        let has_moved = flow.tunnel.get() != u32::from(arrived_by);
-        if has_moved && can_carry && flow.placer.get() == Placer::Far {
-            put_on(tables, flow, arrived_by);
-            flow.origin.set(Origin::Learned);
+    if let Some(flow) = known.live {
+        let from = flow.tunnel.get();
+        let follows = from != u32::from(arrived_by)
+            && can_carry
+            && flow.placer.get() == Placer::Far
+            && tables.is_member(known.group, arrived_by);
+        if follows {
+            let moved = Moved {
+                key: &parsed.key,
+                from: from as TunnelId,
+                to: arrived_by,
+                group: known.group,
+                reason: Some(MoveReason::FarEnd),
+            };
+            if put_on(tables, flow, from, &moved) {
+                flow.origin.set(Origin::Learned);
+            }
+        }
+        if !known.is_checked && (follows || known.is_member) {
+            known.renew();
         }
         touch(flow, parsed, now_ns);
         tables.add(&flow.rx_packets, packets);
@@ -44,7 +59,7 @@ pub fn learn<P: Packet, T: Tables>(
         return true;
     }
     // What cannot carry the replies teaches nothing: the first reply is placed instead.
-    if !can_carry {
+    if !can_carry || !tables.is_member(known.group, arrived_by) {
         return true;
     }
     let entry = FlowEntry {
@@ -53,7 +68,7 @@ pub fn learn<P: Packet, T: Tables>(
         origin: Origin::Learned,
         local: parsed.source.other(),
         placer: Placer::Far,
-        ..new_entry(tables, parsed, group, arrived_by, now_ns)
+        ..known.new_entry(parsed, arrived_by, now_ns)
     };
     if let Some(flow) = found {
         flow.restart(&entry);

@@ -4,10 +4,11 @@ use core::cell::Cell;
 
 use crate::{
     abi::{
-        Counters, Endpoint, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress,
+        Counters, Endpoint, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress, Move,
         Origin, Phase, Placer, Settings, Tunnel, TunnelCounters, TunnelId, VlanKey,
     },
     decide::{self, Exit, Place},
+    moves::{self, Moved},
     parse::Parsed,
 };
 
@@ -24,7 +25,8 @@ pub struct SharedFlow {
     pub rx_bytes: Cell<u64>,
     pub epoch: Cell<u32>,
     pub tunnel: Cell<u32>,
-    pub group: Cell<u32>,
+    pub group: Cell<u16>,
+    pub home: Cell<u16>,
     pub origin: Cell<Origin>,
     pub local: Cell<Endpoint>,
     pub placer: Cell<Placer>,
@@ -49,6 +51,7 @@ impl SharedFlow {
         self.epoch.set(entry.epoch);
         self.tunnel.set(entry.tunnel);
         self.group.set(entry.group);
+        self.home.set(entry.home);
         self.origin.set(entry.origin);
         self.local.set(entry.local);
         self.placer.set(entry.placer);
@@ -87,6 +90,10 @@ pub trait Tables {
     fn now_ns(&self) -> u64;
     /// The group whose longest prefix holds an address.
     fn group_of(&self, addr: &[u8; 16]) -> Option<GroupId>;
+    /// The home group of a group.
+    fn home_of(&self, group: GroupId) -> GroupId;
+    /// Whether a tunnel may carry a group's flows.
+    fn is_member(&self, group: GroupId, tunnel: TunnelId) -> bool;
     /// A flow's entry, expired or not.
     fn flow(&self, key: &FlowKey) -> Option<&SharedFlow>;
     /// Enters a flow unless it is there already.
@@ -114,10 +121,21 @@ pub trait Tables {
     {
         decide::pick(self, parsed, group, place)
     }
+    /// Counts and logs a move. In the kernel this is a function of its own: moves are rare.
+    fn note_move(&self, moved: &Moved<'_>)
+    where
+        Self: Sized,
+    {
+        moves::note_move(self, moved);
+    }
+    /// Writes a move into this CPU's ring, and numbers it.
+    fn log_move(&self, moved: &Move);
     /// Changes the counters of a tunnel.
     fn count(&self, id: TunnelId, change: impl FnOnce(&mut TunnelCounters));
     /// Changes the other counters.
     fn note(&self, change: impl FnOnce(&mut Counters));
     /// Adds to a counter that other CPUs add to as well.
     fn add(&self, counter: &Cell<u64>, n: u64);
+    /// Replaces a number that other CPUs may replace as well; whether it was still `from`.
+    fn replace(&self, number: &Cell<u32>, from: u32, to: u32) -> bool;
 }

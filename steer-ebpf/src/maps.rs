@@ -17,7 +17,7 @@ use steer_common::abi::{
 #[btf_map(name = "settings")]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map(name = "groups")]
-static GROUPS: Array<Group, GROUPS_MAX> = Array::new();
+pub(crate) static GROUPS: Array<Group, GROUPS_MAX> = Array::new();
 #[btf_map(name = "prefixes")]
 pub(crate) static PREFIXES: LpmTrie<[u8; 16], Prefix, PREFIXES_MAX> = LpmTrie::new();
 #[btf_map(name = "tunnels")]
@@ -54,7 +54,7 @@ static TUNNEL_HEALTH: Array<TunnelHealth, TUNNELS_MAX> = Array::new();
 #[btf_map(name = "events")]
 static EVENTS: Array<Event, EVENTS_MAX> = Array::new();
 #[btf_map(name = "moves")]
-static MOVES: PerCpuArray<Move, MOVES_MAX> = PerCpuArray::new();
+pub(crate) static MOVES: PerCpuArray<Move, MOVES_MAX> = PerCpuArray::new();
 
 /// What this CPU learned during this tick. Nobody else's business, so not pinned.
 #[btf_map(name = "tick_clock")]

@@ -53,7 +53,11 @@ extern "C" fn pick_tunnel(
     let place = match here {
         LAN => Place::Lan,
         MARK => Place::Mark,
-        ifindex => Place::Egress { ifindex, group },
+        // Nothing is compared with a home any more.
+        ifindex => Place::Egress {
+            ifindex,
+            home: group,
+        },
     };
     match pick(&maps, parsed, group, place) {
         Some(exit) => {

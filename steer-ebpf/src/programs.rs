@@ -79,8 +79,8 @@ pub(crate) fn steer_egress(ctx: TcContext) -> i32 {
         relate_sent(skb, &raw mut parsed);
     }
     if reason == PARSED {
-        let group = device.group as GroupId;
-        match sent(skb, &parsed, Place::Egress { ifindex, group }) {
+        let home = device.group as GroupId;
+        match sent(skb, &parsed, Place::Egress { ifindex, home }) {
             Ok(there) if there == ifindex => return NEXT,
             Ok(there) => return redirect(skb, there),
             Err(passed) => reason = passed as u32,

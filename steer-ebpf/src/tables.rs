@@ -10,19 +10,21 @@ use aya_ebpf::{
 use steer_common::{
     abi::{
         BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress,
-        NO_TUNNEL, PrefixKind, Settings, Tunnel, TunnelCounters, TunnelId, VlanKey,
+        MEMBER_WORDS, Move, NO_TUNNEL, PrefixKind, Settings, Tunnel, TunnelCounters, TunnelId,
+        VlanKey,
     },
     decide::{Exit, Place},
+    moves::Moved,
     parse::Parsed,
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
 use crate::{
     maps::{
-        ADDRESSES, BUCKET_TABLES, COUNTERS, FLOWS, FRAGMENTS, Maps, PREFIXES, TICK_CLOCK,
+        ADDRESSES, BUCKET_TABLES, COUNTERS, FLOWS, FRAGMENTS, GROUPS, Maps, PREFIXES, TICK_CLOCK,
         TICK_DEVICES, TICK_DEVICES_MAX, TUNNEL_COUNTERS, TUNNELS, TickDevice, VLANS, jiffies,
     },
-    pick,
+    moves, pick,
 };
 
 impl Maps {
@@ -71,6 +73,26 @@ impl Tables for Maps {
             .get(&Key::new(128, *addr))
             .filter(|found| found.kind == PrefixKind::Steered)
             .map(|found| found.group as GroupId)
+    }
+
+    #[inline(always)]
+    fn home_of(&self, group: GroupId) -> GroupId {
+        let Some(element) = GROUPS.get_ptr(group.into()) else {
+            return group;
+        };
+        // SAFETY: an element of an array, of which one word is read.
+        unsafe { (&raw const (*element).parent).read_volatile() as GroupId }
+    }
+
+    #[inline(always)]
+    fn is_member(&self, group: GroupId, tunnel: TunnelId) -> bool {
+        let Some(element) = GROUPS.get_ptr(group.into()) else {
+            return false;
+        };
+        let at = usize::from(tunnel) / 64 % MEMBER_WORDS;
+        // SAFETY: as above; there are so many words.
+        let word = unsafe { (&raw const (*element).members[at]).read_volatile() };
+        word >> (tunnel % 64) & 1 == 1
     }
 
     #[inline(always)]
@@ -184,6 +206,16 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn note_move(&self, moved: &Moved<'_>) {
+        moves::note(moved);
+    }
+
+    #[inline(always)]
+    fn log_move(&self, moved: &Move) {
+        moves::log(moved);
+    }
+
+    #[inline(always)]
     fn note(&self, change: impl FnOnce(&mut Counters)) {
         if let Some(counters) = COUNTERS.get_ptr_mut(0) {
             // SAFETY: no other code runs on this CPU's copy at the same time.
@@ -212,4 +244,41 @@ impl Tables for Maps {
             );
         }
     }
+
+    #[inline(always)]
+    fn replace(&self, number: &Cell<u32>, from: u32, to: u32) -> bool {
+        let found: u64;
+        // SAFETY: an aligned `u32` of a map element; the instruction wants `from` in register 0, and
+        // leaves there what it found.
+        unsafe {
+            core::arch::asm!(
+                "w0 = cmpxchg32_32({number} + 0, w0, {to})",
+                number = in(reg) number.as_ptr(),
+                to = in(wreg) to,
+                inlateout("r0") u64::from(from) => found,
+                options(nostack),
+            );
+        }
+        found == u64::from(from)
+    }
+}
+
+/// Adds to a number that others may add to as well; what it was before.
+///
+/// # Safety
+///
+/// It is an aligned `u64` of a map element.
+#[inline(always)]
+pub(crate) unsafe fn fetch_add(number: *mut u64, n: u64) -> u64 {
+    let mut value = n;
+    // SAFETY: what the caller promises; and see `Tables::add`.
+    unsafe {
+        core::arch::asm!(
+            "{value} = atomic_fetch_add((u64 *)({number} + 0), {value})",
+            number = in(reg) number,
+            value = inout(reg) value,
+            options(nostack),
+        );
+    }
+    value
 }

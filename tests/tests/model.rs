@@ -6,22 +6,33 @@ mod reference;
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use reference::{By, Packet, Reference, State, name};
+use reference::{By, Counted, Group, Packet, Reference, State, name};
 use steer_common::{
-    abi::{Admin, FlowKey, Health, Origin, PassReason, Placer, Tunnel, TunnelId},
-    parse,
+    abi::{
+        Admin, FlowKey, GroupId, Health, MoveReason, MoveRecord, Origin, PassReason, Placer,
+        Tunnel, TunnelId,
+    },
+    moves, parse,
 };
 use steer_tests::packets::{
     build::{self, Arrival},
     host::HostTables,
     programs::{Seen, arrive, parsed},
     recipe::{Hook, Layer, Protocol, Recipe},
-    world::{World, table, tunnel},
+    world::{World, group, table, tunnel},
 };
 
 const DEVICES: [u32; 6] = [11, 12, 13, 14, 15, 16];
 /// Tunnels of the model: those of group 0.
 const TUNNELS: [TunnelId; 4] = [0, 1, 2, 3];
+/// Groups of the model: home and members. The first two are homes, the others derived from the first.
+const GROUPS: [(GroupId, &[TunnelId]); 5] = [
+    (0, &TUNNELS),
+    (1, &TUNNELS),
+    (0, &[0, 1]),
+    (0, &[2, 3]),
+    (0, &[1, 2, 3]),
+];
 const SECOND_NS: u64 = 1_000_000_000;
 const START_SECS: u64 = 1_000;
 
@@ -64,20 +75,39 @@ fn packet(hook: Hook, flow: u16, flags: &str) -> (Arrival, Packet) {
 impl Both {
     fn new(room: usize) -> Self {
         let mut world = World::new(DEVICES);
-        // All tunnels of the model serve group 0.
-        let weights = [(0, 1), (1, 1), (2, 1), (3, 1)];
-        world.tables = vec![(0, table(&weights))];
+        let groups = || (0..).zip(GROUPS);
+        let weights = |members: &[TunnelId]| -> Vec<_> {
+            members.iter().map(|&member| (member, 1)).collect()
+        };
+        world.groups = groups()
+            .map(|(id, (home, members))| (id, group(home, members)))
+            .collect();
+        world.tables = groups()
+            .map(|(id, (_, members))| (id, table(&weights(members))))
+            .collect();
         let seed = world.settings.seed;
         let mut both = Self {
             tables: HostTables::new(&world, room),
             model: Reference {
                 now_secs: START_SECS,
                 tunnels: TUNNELS.map(|id| (id, State::Good)).into(),
-                table: table(&weights),
+                groups: groups()
+                    .map(|(id, (home, members))| {
+                        let group = Group {
+                            home,
+                            members: members.to_vec(),
+                            table: table(&weights(members)),
+                        };
+                        (id, group)
+                    })
+                    .collect(),
+                group: 0,
                 seed,
                 room,
                 flows: BTreeMap::default(),
                 full: 0,
+                counted: BTreeMap::default(),
+                log: Vec::new(),
             },
         };
         for id in TUNNELS {
@@ -107,7 +137,32 @@ impl Both {
     fn weigh(&mut self, weights: [u32; 4]) {
         let members: Vec<_> = TUNNELS.into_iter().zip(weights).collect();
         self.tables.tables.insert(0, table(&members));
-        self.model.table = table(&members);
+        let of_model = self.model.groups.get_mut(&0).expect("the first group");
+        of_model.table = table(&members);
+    }
+
+    /// The prefixes of group 0 belong to another group from now on.
+    fn route(&mut self, group: GroupId) {
+        for (_, _, of) in self.tables.prefixes.iter_mut().take(2) {
+            *of = group;
+        }
+        self.tables.settings.epoch += 1;
+        self.model.group = group;
+    }
+
+    /// Userspace wants a flow moved; whether it is.
+    fn rebalance(&mut self, flow: u16, from: TunnelId, to: TunnelId) -> bool {
+        self.tables.now_ns = self.model.now_secs * SECOND_NS;
+        let (_, packet) = packet(Hook::Lan, flow, "A");
+        let record = MoveRecord {
+            key: packet.key,
+            from: from.into(),
+            to: to.into(),
+        };
+        let moved = moves::rebalance(&self.tables, &record);
+        assert_eq!(moved, self.model.rebalance(&packet, from, to));
+        self.check(&packet.key);
+        moved
     }
 
     fn wait(&mut self, secs: u64) {
@@ -159,12 +214,33 @@ impl Both {
             };
             assert_eq!(by, flow.by);
             assert_eq!(entry.placer == Placer::Far, flow.far_leads);
+            assert_eq!(entry.home, u16::from(flow.home));
         }
-        let full: u64 = TUNNELS
-            .iter()
-            .map(|&id| self.tables.tunnel_counters(id).table_full)
-            .sum();
+        let mut full = 0;
+        for id in TUNNELS {
+            let found = self.tables.tunnel_counters(id);
+            let counted = |what| self.model.counted.get(&what).copied().unwrap_or(0);
+            assert_eq!(found.new_flows, counted(Counted::New(id)), "new on {id}");
+            assert_eq!(found.moved_in, counted(Counted::In(id)), "to {id}");
+            assert_eq!(found.moved_out, counted(Counted::Out(id)), "from {id}");
+            full += found.table_full;
+        }
         assert_eq!(full, self.model.full);
+        self.check_log();
+    }
+
+    fn check_log(&self) {
+        let found = self.tables.moves();
+        assert_eq!(found.len(), self.model.log.len());
+        let Some((found, (key, from, to, group, why))) = found.last().zip(self.model.log.last())
+        else {
+            return;
+        };
+        assert_eq!(found.seq, self.model.log.len() as u64);
+        assert_eq!(name(&found.key), *key);
+        assert_eq!((found.from, found.to), ((*from).into(), (*to).into()));
+        assert_eq!((found.group, found.reason), ((*group).into(), *why));
+        assert!(found.at_ns <= self.tables.now_ns);
     }
 }
 
@@ -176,6 +252,8 @@ enum Event {
     Weigh([u32; 4]),
     Wait(u64),
     Epoch,
+    Route(GroupId),
+    Rebalance(u16, TunnelId, TunnelId),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -194,11 +272,13 @@ fn event() -> impl Strategy<Value = Event> {
     let weight = || prop::sample::select(vec![0_u32, 1, 1, 5]);
     prop_oneof![
         10 => (flow.clone(), flags.clone()).prop_map(|(flow, flags)| Event::Lan(flow, flags)),
-        6 => (flow, flags, id.clone()).prop_map(|(flow, flags, id)| Event::Remote(flow, flags, id)),
-        4 => (id, state).prop_map(|(id, state)| Event::Set(id, state)),
+        6 => (flow.clone(), flags, id.clone()).prop_map(|(flow, flags, id)| Event::Remote(flow, flags, id)),
+        4 => (id.clone(), state).prop_map(|(id, state)| Event::Set(id, state)),
         1 => [weight(), weight(), weight(), weight()].prop_map(Event::Weigh),
         3 => secs.prop_map(Event::Wait),
         1 => Just(Event::Epoch),
+        2 => prop::sample::select(vec![0, 1, 2, 3, 4]).prop_map(Event::Route),
+        3 => (flow, id.clone(), id).prop_map(|(flow, from, to)| Event::Rebalance(flow, from, to)),
     ]
 }
 
@@ -220,6 +300,10 @@ proptest! {
                 Event::Weigh(weights) => both.weigh(weights),
                 Event::Wait(secs) => both.wait(secs),
                 Event::Epoch => both.tables.settings.epoch += 1,
+                Event::Route(group) => both.route(group),
+                Event::Rebalance(flow, from, to) => {
+                    both.rebalance(flow, from, to);
+                }
             }
         }
     }
@@ -283,6 +367,106 @@ fn only_the_flows_of_a_lost_tunnel_move_and_none_returns() {
             .count();
         assert!(new > 20, "new flows use it at once: {new} of 200");
     }
+}
+
+/// Routes that change reshuffle nothing: a flow moves only if its tunnel is no longer one of the group's.
+#[test]
+fn only_the_flows_of_a_lost_route_move() {
+    let mut both = Both::new(1_000);
+    let before = round(&mut both, 300);
+    let new_flows = |both: &Both| -> u64 {
+        let of_tunnel = |id| both.tables.tunnel_counters(id).new_flows;
+        TUNNELS.into_iter().map(of_tunnel).sum()
+    };
+    // Tunnels 1, 2 and 3 are left.
+    both.route(4);
+    let after = round(&mut both, 300);
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!(*old == Some(0), old != new);
+        assert_ne!(*new, Some(0));
+    }
+    let moves = both.tables.moves();
+    assert!(
+        moves
+            .iter()
+            .all(|moved| moved.reason == MoveReason::RouteGone)
+    );
+    assert_eq!(
+        moves.len(),
+        before.iter().filter(|id| **id == Some(0)).count()
+    );
+    // And all is well when it is back.
+    both.route(0);
+    assert_eq!(round(&mut both, 300), after);
+    assert_eq!(new_flows(&both), 300, "none is new");
+    // The group of another home is another matter.
+    both.route(1);
+    round(&mut both, 300);
+    assert_eq!(new_flows(&both), 600);
+    assert_eq!(both.tables.moves().len(), moves.len());
+}
+
+/// The far end cannot lead a flow to where its replies may not go.
+#[test]
+fn nothing_is_learned_outside_the_group() {
+    let mut both = Both::new(100);
+    both.route(2);
+    both.remote(4, "S", 3);
+    assert_eq!(both.tables.flow_count(), 0);
+    both.remote(4, "S", 1);
+    both.remote(4, "A", 2);
+    assert_eq!(both.lan(4, "A"), Some(1));
+    both.remote(4, "A", 0);
+    assert_eq!(both.lan(4, "A"), Some(0));
+    // Its tunnel is no longer in the group, and the far end still uses it.
+    both.route(3);
+    both.remote(4, "A", 0);
+    let moved = both.lan(4, "A").expect("a tunnel");
+    assert!([2, 3].contains(&moved));
+    both.remote(4, "A", 0);
+    assert_eq!(both.lan(4, "A"), Some(moved));
+}
+
+/// With no usable tunnel in the group, a flow does not stay where no route leads.
+#[test]
+fn a_lost_route_is_not_used_though_all_others_are_down() {
+    let mut both = Both::new(100);
+    both.route(2);
+    let first = both.lan(1, "S").expect("a tunnel");
+    both.route(3);
+    both.set(2, State::Down);
+    both.set(3, State::Down);
+    assert_eq!(both.lan(1, "A"), None);
+    both.route(2);
+    assert_eq!(
+        both.lan(1, "A"),
+        Some(first),
+        "back before anything changed"
+    );
+}
+
+#[test]
+fn userspace_moves_only_what_may_move() {
+    let mut both = Both::new(100);
+    let from = both.lan(1, "S").expect("a tunnel");
+    let others: Vec<_> = TUNNELS.into_iter().filter(|id| *id != from).collect();
+    let [a, b, c] = others[..] else {
+        panic!("three others");
+    };
+    assert!(!both.rebalance(2, from, a), "no such flow");
+    assert!(!both.rebalance(1, a, b), "not there");
+    assert!(!both.rebalance(1, from, from));
+    for state in [State::Draining, State::Down, State::Out] {
+        both.set(a, state);
+        assert!(!both.rebalance(1, from, a), "{state:?}");
+    }
+    both.remote(4, "S", from);
+    assert!(!both.rebalance(4, from, b), "the far end leads");
+    assert!(both.rebalance(1, from, b));
+    assert!(!both.rebalance(1, from, b), "not there any more");
+    assert_eq!(both.lan(1, "A"), Some(b), "and it stays");
+    both.wait(7_441);
+    assert!(!both.rebalance(1, b, c), "it is over");
 }
 
 #[test]
@@ -375,7 +559,7 @@ fn two_gateways_place_alike() {
             .key;
         let hash = steer_common::hash::flow_hash(b.tables.settings.seed, &key);
         let bucket = steer_common::hash::bucket_of(hash) as usize;
-        assert_eq!(there, Some(b.model.table[bucket]));
+        assert_eq!(there, Some(b.model.group().table[bucket]));
         assert_eq!(b.lan(flow, "S"), there);
     }
 }

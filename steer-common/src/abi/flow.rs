@@ -34,7 +34,7 @@ pub struct Fragment {
 
 /// Both directions of one conversation: the endpoints are sorted.
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct FlowKey {
     /// Address of the lower endpoint.
     pub low_addr: [u8; 16],
@@ -130,8 +130,10 @@ pub struct FlowEntry {
     pub epoch: u32,
     /// Its [`TunnelId`].
     pub tunnel: u32,
-    /// Its [`GroupId`].
-    pub group: u32,
+    /// The [`GroupId`](super::GroupId) of the group that its prefix belonged to in that epoch.
+    pub group: u16,
+    /// That group's home group, which stays when routes change.
+    pub home: u16,
     /// Why it is there.
     pub origin: Origin,
     /// The side behind this gateway.
@@ -144,7 +146,7 @@ pub struct FlowEntry {
 
 /// One flow for the program `steer_move`, which takes up to [`MOVE_RECORDS_MAX`](super::MOVE_RECORDS_MAX) of them.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct MoveRecord {
     /// Which.
     pub key: FlowKey,

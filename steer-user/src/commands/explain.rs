@@ -1,12 +1,12 @@
 //! `steerctl explain`: which tunnel a flow uses or would use, by the packet path's own decision.
 
-use std::net::IpAddr;
+use std::{cell::Cell, net::IpAddr};
 
 use steer_common::{
     abi::{
         AddressKind, BucketTable, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId,
-        HookMode, KnownAddress, NO_TUNNEL, Origin, PassReason, Settings, Tunnel, TunnelCounters,
-        TunnelId, VlanKey,
+        HookMode, KnownAddress, Move, NO_TUNNEL, Origin, PassReason, PrefixKind, Settings, Tunnel,
+        TunnelCounters, TunnelId, VlanKey,
     },
     decide::{self, Place},
     key::Address,
@@ -50,16 +50,17 @@ fn explain_report(
     key.set(src, dst, ports.0, ports.1, args.protocol);
 
     // A flow can be asked for from either side.
-    let prefixes = maps.prefixes()?;
+    let prefixes = maps.prefixes_and_holes()?;
     let longest = |addr: IpAddr| {
         prefixes
             .iter()
             .filter(|(prefix, _)| prefix.contains(&addr))
             .max_by_key(|(prefix, _)| prefix.prefix_len())
-            .map(|(_, group)| *group)
+            .filter(|(_, found)| found.kind == PrefixKind::Steered)
+            .and_then(|(_, found)| GroupId::try_from(found.group).ok())
     };
-    let none = |reason: &str, group: Option<GroupId>| ExplainReport {
-        group: group.and_then(|id| names.group(id.into()).cloned()),
+    let none = |reason: &str, home: Option<u32>| ExplainReport {
+        group: home.and_then(|home| names.group(home).cloned()),
         tunnel: None,
         reason: reason.into(),
         existing: false,
@@ -68,6 +69,8 @@ fn explain_report(
     let Some(group) = longest(args.dst.addr).or_else(|| longest(args.src.addr)) else {
         return Ok(none(PassReason::NotSteered.name(), None));
     };
+    let element = maps.group(group)?;
+    let home = element.parent;
     let (near, far) = if longest(args.dst.addr).is_some() {
         (args.src.addr, args.dst.addr)
     } else {
@@ -79,22 +82,29 @@ fn explain_report(
             AddressKind::Own => PassReason::OwnAddress,
             AddressKind::Endpoint => PassReason::TunnelEndpoint,
         };
-        return Ok(none(reason.name(), Some(group)));
+        return Ok(none(reason.name(), Some(home)));
     }
     let own = known(near)?.filter(|known| known.kind == AddressKind::Own);
     if own.is_some() && settings.hook == HookMode::Mark {
         // This gateway's own packets enter by no LAN device.
-        return Ok(none(PassReason::OwnAddress.name(), Some(group)));
+        return Ok(none(PassReason::OwnAddress.name(), Some(home)));
     }
+    let is_checked = |entry: &FlowEntry| entry.epoch == settings.epoch;
     let entry = maps
         .flow(&key)?
-        .filter(|entry| !is_idle(&settings, &key, entry, now_ns));
+        .filter(|entry| !is_idle(&settings, &key, entry, now_ns))
+        .filter(|entry| is_checked(entry) || u32::from(entry.home) == home);
+    let is_member = |entry: &FlowEntry| {
+        let tunnel = TunnelId::try_from(entry.tunnel);
+        entry.origin == Origin::Pinned || tunnel.is_ok_and(|id| element.has_member(id))
+    };
     let view = View::read(maps, devices, settings, group)?;
     if let Some(entry) = entry
+        && (is_checked(&entry) || is_member(&entry))
         && view.state(entry.tunnel).is_some_and(Tunnel::is_usable)
     {
         return Ok(ExplainReport {
-            group: names.group(entry.group).cloned(),
+            group: names.group(entry.home.into()).cloned(),
             tunnel: names.tunnel(entry.tunnel).cloned(),
             reason: "flow_table".into(),
             existing: true,
@@ -104,11 +114,11 @@ fn explain_report(
     if let Some(owner) = own.filter(|own| own.tunnel != u32::from(NO_TUNNEL)) {
         let is_usable = view.state(owner.tunnel).is_some_and(Tunnel::is_usable);
         if !is_usable {
-            return Ok(none(PassReason::NoTunnel.name(), Some(group)));
+            return Ok(none(PassReason::NoTunnel.name(), Some(home)));
         }
         return Ok(ExplainReport {
             tunnel: names.tunnel(owner.tunnel).cloned(),
-            ..none(Origin::Pinned.name(), Some(group))
+            ..none(Origin::Pinned.name(), Some(home))
         });
     }
     let parsed = Parsed {
@@ -117,13 +127,13 @@ fn explain_report(
     };
     Ok(match decide::pick(&view, &parsed, group, Place::Mark) {
         Some(exit) => ExplainReport {
-            group: names.group(group.into()).cloned(),
+            group: names.group(home).cloned(),
             tunnel: names.tunnel(exit.tunnel.into()).cloned(),
             reason: "hash".into(),
             existing: entry.is_some(),
             entry: entry.map(|entry| names.flow_report(&key, &entry, now_ns)),
         },
-        None => none(PassReason::NoTunnel.name(), Some(group)),
+        None => none(PassReason::NoTunnel.name(), Some(home)),
     })
 }
 
@@ -194,6 +204,14 @@ impl Tables for View<'_> {
         None
     }
 
+    fn home_of(&self, group: GroupId) -> GroupId {
+        group
+    }
+
+    fn is_member(&self, _group: GroupId, _tunnel: TunnelId) -> bool {
+        false
+    }
+
     fn flow(&self, _key: &FlowKey) -> Option<&SharedFlow> {
         None
     }
@@ -245,5 +263,11 @@ impl Tables for View<'_> {
 
     fn count(&self, _id: TunnelId, _change: impl FnOnce(&mut TunnelCounters)) {}
 
-    fn add(&self, _counter: &std::cell::Cell<u64>, _n: u64) {}
+    fn log_move(&self, _moved: &Move) {}
+
+    fn add(&self, _counter: &Cell<u64>, _n: u64) {}
+
+    fn replace(&self, _number: &Cell<u32>, _from: u32, _to: u32) -> bool {
+        false
+    }
 }

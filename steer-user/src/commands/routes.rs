@@ -13,15 +13,18 @@ use super::state::{self, KnownTunnel, decode_name};
 use crate::{
     datapath::{DatapathError, maps::Maps},
     net::{self, NetError, Netlink, Noted, RouteNotice, RouteTable},
+    output,
     plan::{
         self, Existing, FollowRoutes, Following, GroupCount, Left, LeftReason, Pinned, Plan, Target,
     },
 };
 
 mod maps;
+mod report;
 mod watch;
 
-pub(super) use maps::forget;
+pub(super) use maps::{forget, read_pinned};
+pub(super) use report::report;
 pub(super) use watch::RouteWatch;
 
 /// How long a derived group stays after its last prefix went: routes that flap find it again.
@@ -105,9 +108,10 @@ impl Follower {
         let steered = |(_, target): &&(IpNet, Target)| matches!(target, Target::Group(_));
         let mut prefixes: Vec<IpNet> = steps.set.iter().filter(steered).map(|(p, _)| *p).collect();
         prefixes.sort();
-        Some(match prefixes.as_slice() {
+        let names: Vec<String> = prefixes.iter().map(ToString::to_string).collect();
+        Some(match names.as_slice() {
             [] => "no route leads through the tunnels now".into(),
-            all => format!("routes through the tunnels now: {}", plan::shortened(all)),
+            all => format!("routes through the tunnels now: {}", output::shortened(all)),
         })
     }
 
@@ -130,7 +134,7 @@ impl Follower {
         let is_news = known.is_none();
         let mut pinned = match known {
             Some((_, pinned)) => pinned,
-            None => maps::read(maps, &groups)?,
+            None => read_pinned(maps, &groups)?,
         };
         let mut steps = plan::follow(&self.table, &following, &pinned);
         if steps.needs_groups() {

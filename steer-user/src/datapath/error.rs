@@ -66,6 +66,11 @@ pub enum DatapathError {
         program: &'static str,
         source: ProgramError,
     },
+    #[error("running program {program} failed: {source}")]
+    Run {
+        program: &'static str,
+        source: ProgramError,
+    },
     #[error("map {map}: {source}")]
     Map { map: &'static str, source: MapError },
     #[error("map {map}: an element makes no sense to this steer")]

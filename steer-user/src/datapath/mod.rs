@@ -3,7 +3,9 @@
 mod batch;
 mod error;
 mod link;
+mod load;
 pub mod maps;
+pub mod mover;
 pub mod object;
 pub mod pins;
 pub mod programs;

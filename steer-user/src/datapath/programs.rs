@@ -1,9 +1,9 @@
-//! Loading the programs and attaching them: all TC code is here.
+//! Attaching programs and detaching them: all TC code is here.
 
 use std::path::PathBuf;
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf,
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
         links::{FdLink, LinkError, PinnedLink},
@@ -11,9 +11,9 @@ use aya::{
     },
 };
 use nix::errno::Errno;
-use steer_common::abi::{AttachKind, Hook, HookKey, HookKind, HookMode, HookOrder, maps, programs};
+use steer_common::abi::{AttachKind, Hook, HookKey, HookKind, HookMode, HookOrder, programs};
 
-use super::{error::DatapathError, link, object::OBJECT, pins::PinDir};
+use super::{error::DatapathError, link, load, pins::PinDir};
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
@@ -23,9 +23,6 @@ const FILTER_PRIORITY_LAST: u16 = 0x5723;
 const FILTER_PRIORITY_FIRST: u16 = 1;
 /// Handle of our filters within that priority, plus the number of the [`HookKind`].
 const FILTER_HANDLE: u32 = 0x5723_0000;
-
-/// How often a program is loaded until no signal interrupts the verifier, as libbpf does it.
-const LOADS_MAX: u32 = 5;
 
 /// Which way of attaching is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -106,52 +103,16 @@ impl Programs {
     /// Loads the object and what a mode needs of it; maps that are pinned are used, the others are
     /// made and pinned.
     pub fn load(pins: &PinDir, max_flows: u32, mode: HookMode) -> Result<Self> {
-        let mut loader = EbpfLoader::new();
-        loader.map_max_entries(maps::FLOWS, max_flows);
-        for name in maps::ALL {
-            loader.map_pin_path(name, pins.map(name));
-        }
-        let ebpf = loader.load(OBJECT)?;
-        let mut loaded = Self { ebpf, mode };
+        let mut ebpf = load::object(pins, max_flows)?;
         for name in needed(mode) {
-            loaded.load_once(name)?;
+            load::load_once(&mut ebpf, name)?;
         }
-        Ok(loaded)
-    }
-
-    fn load_once(&mut self, name: &'static str) -> Result<()> {
-        let program = self.program(name)?;
-        if program.fd().is_ok() {
-            return Ok(());
-        }
-        let mut loaded = program.load();
-        for _ in 1..LOADS_MAX {
-            if !loaded.as_ref().is_err_and(was_interrupted) {
-                break;
-            }
-            loaded = program.load();
-        }
-        loaded.map_err(|source| DatapathError::Program {
-            program: name,
-            source,
-        })
+        Ok(Self { ebpf, mode })
     }
 
     /// The object, for the logger of debug builds.
     pub fn ebpf(&mut self) -> &mut Ebpf {
         &mut self.ebpf
-    }
-
-    fn program(&mut self, name: &'static str) -> Result<&mut SchedClassifier> {
-        let missing = || DatapathError::Program {
-            program: name,
-            source: ProgramError::IOError(std::io::ErrorKind::NotFound.into()),
-        };
-        let program = self.ebpf.program_mut(name).ok_or_else(missing)?;
-        program.try_into().map_err(|source| DatapathError::Program {
-            program: name,
-            source,
-        })
     }
 
     /// Attaches a program, in place of ours that is there.
@@ -166,8 +127,8 @@ impl Programs {
     ) -> Result<AttachKind> {
         let pin = pins.link(target.kind, target.ifindex);
         let name = name_of(self.mode, target.kind, target.layer3);
-        self.load_once(name)?;
-        let program = self.program(name)?;
+        load::load_once(&mut self.ebpf, name)?;
+        let program = load::program(&mut self.ebpf, name)?;
         let before = before.filter(|before| before.order == target.order);
         if before.is_some() && replace_linked(program, target, &pin)? {
             return Ok(AttachKind::Tcx);
@@ -197,7 +158,7 @@ impl Programs {
     pub fn ids(&mut self) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         for name in programs::ALL {
-            if self.program(name)?.fd().is_ok() {
+            if load::program(&mut self.ebpf, name)?.fd().is_ok() {
                 ids.push(self.id(name)?);
             }
         }
@@ -210,7 +171,7 @@ impl Programs {
     }
 
     fn id(&mut self, program: &'static str) -> Result<u32> {
-        let info = self.program(program)?.info();
+        let info = load::program(&mut self.ebpf, program)?.info();
         Ok(info
             .map_err(|source| DatapathError::Program { program, source })?
             .id())
@@ -435,14 +396,6 @@ fn leave_attached(link: std::result::Result<SchedClassifierLink, ProgramError>) 
 }
 
 /// What kernels without TCX answer (before 6.6: `EINVAL` for the unknown attach type).
-/// A signal came while the verifier worked (`kernel/bpf/verifier.c`, `do_check`).
-fn was_interrupted(error: &ProgramError) -> bool {
-    let ProgramError::LoadError { io_error, .. } = error else {
-        return false;
-    };
-    io_error.raw_os_error() == Some(Errno::EAGAIN as i32)
-}
-
 fn is_unsupported(error: &ProgramError) -> bool {
     let ProgramError::SyscallError(error) = error else {
         return false;

@@ -7,6 +7,7 @@ mod change;
 mod counters;
 mod flows;
 mod plan;
+mod routes;
 mod status;
 mod table;
 
@@ -19,6 +20,7 @@ pub use plan::{
     DetachReport, IdleReport, PlanReport, PlannedHookReport, PlannedRuleReport,
     PlannedTunnelReport, SysctlReport, mss_clamp,
 };
+pub use routes::{RouteHopReport, RouteSetReport, RoutesReport, shortened};
 pub use status::{GroupReport, HookReport, StatusReport, TunnelReport};
 
 /// Whether the text goes to a terminal that shows colours.

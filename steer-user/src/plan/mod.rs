@@ -29,7 +29,7 @@ pub use follow::{FollowSpec, RouteLabel};
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
 pub use marks::{MarkMask, Marks, own_routing};
 pub use mode::unequal_mtus;
-pub use prefixes::{conflicts, left_to_kernel, shortened};
+pub use prefixes::{conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use routes::{
     DerivedGroup, FollowRoutes, Following, GroupCount, HopSet, Left, LeftReason, Pinned, Steps,

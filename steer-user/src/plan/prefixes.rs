@@ -110,16 +110,6 @@ pub fn left_to_kernel(conflict: &PlanError) -> String {
     format!("{conflict}; packets to it are left to the kernel")
 }
 
-/// A list of prefixes for people: the first few, and how many more.
-pub fn shortened(prefixes: &[IpNet]) -> String {
-    const SHOWN: usize = 8;
-    let mut shown: Vec<String> = prefixes.iter().take(SHOWN).map(IpNet::to_string).collect();
-    if prefixes.len() > SHOWN {
-        shown.push(format!("{} more", prefixes.len() - SHOWN));
-    }
-    shown.join(", ")
-}
-
 /// Checks one prefix against the prefixes of other groups.
 pub(super) fn check_others(prefix: IpNet, others: &[&ExistingGroup]) -> Result<(), PlanError> {
     let overlap = others.iter().find_map(|group| {

@@ -41,13 +41,14 @@ pub fn tables(table: &PacketTable) -> String {
 fn line(text: &mut String, kind: &Kind) {
     let _ = write!(text, "| {} | {} |", kind.title, kind.told_by);
     for (_, hook) in COLUMNS {
-        let _ = write!(text, " {} |", words(kind.outcome(hook).as_ref()));
+        let _ = write!(text, " {} |", words(kind, hook));
     }
     let _ = writeln!(text, " {} |", kind.kernel);
 }
 
-fn words(outcome: Option<&Outcome>) -> String {
-    match outcome {
+fn words(kind: &Kind, hook: Hook) -> String {
+    match kind.outcome(hook) {
+        Some(Outcome::Forward) if kind.unlearned => "forwarded, not learned".into(),
         None => "–".into(),
         Some(Outcome::Steer) => "steered".into(),
         Some(Outcome::Forward) => "forwarded".into(),

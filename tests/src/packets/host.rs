@@ -2,21 +2,22 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
 };
 
 use bytemuck::AnyBitPattern;
 use steer_common::{
     abi::{
-        Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress, NO_TUNNEL,
-        PassReason, Settings, TUNNELS_MAX, Tunnel, TunnelCounters, TunnelId, VlanKey,
+        Counters, FlowEntry, FlowKey, Fragment, FragmentKey, Group, GroupId, KnownAddress,
+        MOVES_MAX, Move, NO_TUNNEL, PassReason, Settings, TUNNELS_MAX, Tunnel, TunnelCounters,
+        TunnelId, VlanKey,
     },
     packet::Packet,
     parse::Parsed,
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
-use super::world::{Buckets, GONE, LAN_IFINDEX, LAN_MAC, MTU, SMALL, SMALL_MTU, World};
+use super::world::{Buckets, GONE, HOLE, LAN_IFINDEX, LAN_MAC, MTU, SMALL, SMALL_MTU, World};
 
 /// A packet in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -66,15 +67,18 @@ pub struct HostTables {
     pub now_ns: u64,
     /// The tunnels.
     pub tunnels: Vec<Option<Tunnel>>,
+    /// The groups.
+    pub groups: HashMap<GroupId, Group>,
+    /// Address, length and group of each steered prefix.
+    pub prefixes: Vec<([u8; 16], u32, GroupId)>,
     /// The bucket table of each group.
     pub tables: HashMap<GroupId, Buckets>,
     /// MTU of each device.
     pub devices: HashMap<u32, u32>,
-    /// Number and group of each tunnel's device.
+    /// Number and home group of each tunnel's device.
     pub tunnel_devices: Vec<(u32, GroupId)>,
     /// Length of each segment of the packet at hand, if it stands for several.
     pub(super) segment_bytes: Cell<Option<u32>>,
-    prefixes: Vec<([u8; 16], u32, GroupId)>,
     /// Flow entries in place: the index finds them, and they never move.
     flows: Vec<OnceCell<SharedFlow>>,
     index: RefCell<HashMap<FlowKey, usize>>,
@@ -82,6 +86,7 @@ pub struct HostTables {
     addresses: HashMap<[u8; 16], KnownAddress>,
     vlans: HashMap<VlanKey, u32>,
     counters: Cell<Counters>,
+    moves: RefCell<VecDeque<Move>>,
     tunnel_counters: Vec<Cell<TunnelCounters>>,
     pub(super) pass_counters: [Cell<u64>; PassReason::ALL.len()],
 }
@@ -103,6 +108,7 @@ impl HostTables {
             settings: world.settings,
             now_ns: 1,
             tunnels,
+            groups: world.groups.iter().copied().collect(),
             tables: world.tables.iter().cloned().collect(),
             devices,
             tunnel_devices: world.tunnel_devices(),
@@ -114,6 +120,7 @@ impl HostTables {
             addresses: world.addresses.iter().copied().collect(),
             vlans: world.vlans(LAN_IFINDEX).into_iter().collect(),
             counters: Cell::default(),
+            moves: RefCell::default(),
             tunnel_counters: vec![Cell::default(); TUNNELS_MAX],
             pass_counters: Default::default(),
         }
@@ -131,6 +138,7 @@ impl HostTables {
             epoch: flow.epoch.get(),
             tunnel: flow.tunnel.get(),
             group: flow.group.get(),
+            home: flow.home.get(),
             origin: flow.origin.get(),
             local: flow.local.get(),
             placer: flow.placer.get(),
@@ -164,6 +172,11 @@ impl HostTables {
     /// What happened besides.
     pub fn counters(&self) -> Counters {
         self.counters.get()
+    }
+
+    /// The latest moves, as many as a CPU keeps.
+    pub fn moves(&self) -> Vec<Move> {
+        self.moves.borrow().iter().copied().collect()
     }
 
     /// The keys of all flows.
@@ -223,6 +236,17 @@ impl Tables for HostTables {
             })
             .max_by_key(|(_, length, _)| length)
             .map(|&(_, _, group)| group)
+            .filter(|group| *group != HOLE)
+    }
+
+    fn home_of(&self, group: GroupId) -> GroupId {
+        let parent = self.groups.get(&group).map_or(0, |group| group.parent);
+        GroupId::try_from(parent).unwrap_or(GroupId::MAX)
+    }
+
+    fn is_member(&self, group: GroupId, tunnel: TunnelId) -> bool {
+        let group = self.groups.get(&group);
+        group.is_some_and(|group| group.has_member(tunnel))
     }
 
     fn flow(&self, key: &FlowKey) -> Option<&SharedFlow> {
@@ -248,6 +272,7 @@ impl Tables for HostTables {
             epoch: entry.epoch.into(),
             tunnel: entry.tunnel.into(),
             group: entry.group.into(),
+            home: entry.home.into(),
             origin: entry.origin.into(),
             local: entry.local.into(),
             placer: entry.placer.into(),
@@ -297,6 +322,16 @@ impl Tables for HostTables {
         self.devices.get(&ifindex).copied()
     }
 
+    fn log_move(&self, moved: &Move) {
+        self.note(|counters| counters.moves += 1);
+        let seq = self.counters.get().moves;
+        let mut moves = self.moves.borrow_mut();
+        if moves.len() == MOVES_MAX {
+            moves.pop_front();
+        }
+        moves.push_back(Move { seq, ..*moved });
+    }
+
     fn note(&self, change: impl FnOnce(&mut Counters)) {
         let mut counters = self.counters.get();
         change(&mut counters);
@@ -312,5 +347,13 @@ impl Tables for HostTables {
 
     fn add(&self, counter: &Cell<u64>, n: u64) {
         counter.set(counter.get() + n);
+    }
+
+    fn replace(&self, number: &Cell<u32>, from: u32, to: u32) -> bool {
+        let is_from = number.get() == from;
+        if is_from {
+            number.set(to);
+        }
+        is_from
     }
 }

@@ -142,8 +142,8 @@ impl Run<'_> {
         let place = match arrival.hook {
             Hook::Mark | Hook::MarkL3 => Place::Mark,
             Hook::Egress => {
-                let (ifindex, group) = tables.tunnel_devices[usize::from(arrival.device)];
-                Place::Egress { ifindex, group }
+                let (ifindex, home) = tables.tunnel_devices[usize::from(arrival.device)];
+                Place::Egress { ifindex, home }
             }
             _ => Place::Lan,
         };

@@ -42,6 +42,9 @@ pub struct Kind {
     pub steered: bool,
     /// Passed for this reason on its way out, ignored on its way back.
     pub passed: Option<Reason>,
+    /// Nothing is learned of it.
+    #[serde(default)]
+    pub unlearned: bool,
     /// On a LAN device in ingress mode.
     pub ingress: Option<Outcome>,
     /// On a LAN device in mark mode.
@@ -326,11 +329,17 @@ impl PacketTable {
     /// Every row at every hook where it is tried.
     pub fn cases(&self) -> impl Iterator<Item = Case<'_>> {
         self.rows().flat_map(|(_, row)| {
-            let cases = self.kind(row).map(|kind| row.cases(kind));
+            let kind = self.kind(row);
+            let cases = kind.map(|kind| row.cases(kind));
             cases
                 .unwrap_or_default()
                 .into_iter()
-                .map(move |(hook, outcome)| Case { row, hook, outcome })
+                .map(move |(hook, outcome)| Case {
+                    row,
+                    hook,
+                    outcome,
+                    unlearned: kind.is_some_and(|kind| kind.unlearned),
+                })
         })
     }
 }
@@ -344,6 +353,8 @@ pub struct Case<'t> {
     pub hook: Hook,
     /// What becomes of it there.
     pub outcome: Outcome,
+    /// Nothing is learned of it.
+    pub unlearned: bool,
 }
 
 impl Case<'_> {

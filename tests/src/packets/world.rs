@@ -8,8 +8,9 @@ use std::{
 
 use steer_common::{
     abi::{
-        ABI_VERSION, AddressKind, Admin, BUCKETS, GroupId, Health, HookMode, KnownAddress,
-        NO_TUNNEL, Settings, Tunnel, TunnelId, VlanKey,
+        ABI_VERSION, AddressKind, Admin, BUCKETS, Group, GroupId, Health, HookMode, KnownAddress,
+        NAME_BYTES, NO_TUNNEL, Placement, PrefixSource, Settings, Tunnel, TunnelId, VlanKey,
+        bitmap,
     },
     buckets::{self, Member},
     key::mapped,
@@ -27,6 +28,14 @@ pub const LAN_MTU: u32 = 1_500;
 pub const MTU: u32 = 1_420;
 /// The group with two active tunnels, 0 and 1.
 pub const GROUP: GroupId = 0;
+/// A group derived from it, of tunnel 0.
+pub const ONLY_0: GroupId = 7;
+/// One of tunnel 1.
+pub const ONLY_1: GroupId = 8;
+/// One of both, with more for tunnel 1.
+pub const MORE_OF_1: GroupId = 9;
+/// Instead of a group: a prefix in a steered one that is left to the kernel.
+pub const HOLE: GroupId = GroupId::MAX;
 /// Tunnels that have a device: 0 and 1 in [`GROUP`], 2 disabled, 3 draining, 4 down, 5 with
 /// [`SMALL_MTU`].
 pub const DEVICES: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
@@ -49,12 +58,14 @@ pub type Buckets = Arc<[TunnelId; BUCKETS]>;
 pub struct World {
     /// What holds for every group.
     pub settings: Settings,
-    /// Address, length and group of each steered prefix.
+    /// Address, length and group of each steered prefix, and of each [`HOLE`].
     pub prefixes: Vec<([u8; 16], u32, GroupId)>,
     /// What is known of single addresses.
     pub addresses: Vec<([u8; 16], KnownAddress)>,
     /// The tunnels.
     pub tunnels: Vec<(TunnelId, Tunnel)>,
+    /// The groups.
+    pub groups: Vec<(GroupId, Group)>,
     /// The bucket table of each group.
     pub tables: Vec<(GroupId, Buckets)>,
 }
@@ -88,6 +99,18 @@ pub fn tunnel(ifindex: u32, admin: Admin, health: Health) -> Tunnel {
         ifindex,
         admin,
         health,
+        reserved: 0,
+    }
+}
+
+/// A group's element.
+pub fn group(parent: GroupId, members: &[TunnelId]) -> Group {
+    Group {
+        name: [0; NAME_BYTES],
+        placement: Placement::Hash,
+        parent: parent.into(),
+        members: bitmap(members.iter().copied()),
+        prefixes_from: PrefixSource::Operator,
         reserved: 0,
     }
 }
@@ -186,6 +209,10 @@ impl World {
     /// | `10.6.0.0/16` | 4 | 4, down |
     /// | `10.7.0.0/16` | 5 | 6, whose device is gone |
     /// | `10.8.0.0/16`, `fd00:8::/32` | 6 | 5, with a smaller MTU |
+    /// | `10.2.64.0/18`, `fd00:2:64::/48` | 8, derived from 0 | 1 |
+    /// | `10.2.96.0/24`, `fd00:2:64:96::/64` | holes in 8 | |
+    ///
+    /// Groups 7 and 9 are derived from group 0, too, and have no prefix at first.
     pub fn new(devices: [u32; DEVICES.len()]) -> Self {
         let v4 = |second: u8, group| (mapped([10, second, 0, 0]), 96 + 16, group);
         let v6 = |second: u16, group| {
@@ -212,6 +239,18 @@ impl World {
             prefixes: vec![
                 v4(2, 0),
                 v6(2, 0),
+                (mapped([10, 2, 64, 0]), 96 + 18, ONLY_1),
+                (
+                    Ipv6Addr::new(0xfd00, 2, 0x64, 0, 0, 0, 0, 0).octets(),
+                    48,
+                    ONLY_1,
+                ),
+                (mapped([10, 2, 96, 0]), 96 + 24, HOLE),
+                (
+                    Ipv6Addr::new(0xfd00, 2, 0x64, 0x96, 0, 0, 0, 0).octets(),
+                    64,
+                    HOLE,
+                ),
                 v4(3, 1),
                 v6(3, 1),
                 v4(4, 2),
@@ -230,6 +269,20 @@ impl World {
                 (5, tunnel(t5, Admin::Active, Health::Up)),
                 (6, tunnel(GONE, Admin::Active, Health::Up)),
             ],
+            groups: [
+                (0, 0, &[0, 1][..]),
+                (1, 1, &[]),
+                (2, 2, &[2]),
+                (3, 3, &[3]),
+                (4, 4, &[4]),
+                (5, 5, &[6]),
+                (6, 6, &[5]),
+                (ONLY_0, GROUP, &[0]),
+                (ONLY_1, GROUP, &[1]),
+                (MORE_OF_1, GROUP, &[0, 1]),
+            ]
+            .map(|(id, parent, members)| (id, group(parent, members)))
+            .to_vec(),
             tables: vec![
                 (0, table(&[(0, 1), (1, 1)])),
                 (2, table(&[(2, 1)])),
@@ -237,11 +290,14 @@ impl World {
                 (4, table(&[(4, 1)])),
                 (5, table(&[(6, 1)])),
                 (6, table(&[(5, 1)])),
+                (ONLY_0, table(&[(0, 1)])),
+                (ONLY_1, table(&[(1, 1)])),
+                (MORE_OF_1, table(&[(0, 1), (1, 3)])),
             ],
         }
     }
 
-    /// Number and group of each tunnel's device.
+    /// Number and home group of each tunnel's device.
     pub fn tunnel_devices(&self) -> Vec<(u32, GroupId)> {
         self.tunnels
             .iter()

@@ -93,6 +93,9 @@ impl Pair {
         self.host = HostTables::new(&world, self.max_flows as usize);
         self.ahead_ns = 0;
         self.kernel.forget()?;
+        for &(addr, length, group) in &world.prefixes {
+            self.kernel.set_prefix(addr, length, group)?;
+        }
         for &(id, tunnel) in &world.tunnels {
             self.kernel.set_tunnel(id, tunnel)?;
         }
@@ -122,10 +125,16 @@ impl Pair {
     /// which makes it fast.
     pub fn run(&mut self, arrival: &Arrival) -> Result<Ran> {
         let kernel = self.kernel.arrive(&self.devices, arrival)?;
-        self.host.now_ns = self.kernel.clock_ns()? + self.ahead_ns;
+        self.catch_up()?;
         let host = arrive(&self.host, arrival);
         same_packet(&kernel, &host).with_context(|| describe(arrival, &host))?;
         Ok(host)
+    }
+
+    /// Puts the host's clock where the kernel's is.
+    pub(super) fn catch_up(&mut self) -> Result<()> {
+        self.host.now_ns = self.kernel.clock_ns()? + self.ahead_ns;
+        Ok(())
     }
 
     /// Compares everything that packets can have changed.
@@ -145,6 +154,7 @@ impl Pair {
         for key in &on_host {
             self.compare_flow(key)?;
         }
+        self.compare_moves()?;
         self.compare_fragments()
     }
 
@@ -210,7 +220,7 @@ impl Pair {
     }
 
     /// Compares times; after a wait there are none to compare, because only the kernel's went back.
-    fn same_time(&self, what: &str, kernel_ns: u64, host_ns: u64) -> Result<()> {
+    pub(super) fn same_time(&self, what: &str, kernel_ns: u64, host_ns: u64) -> Result<()> {
         // One may end while a program runs.
         let tick_ns = u64::try_from(TICK.as_nanos())?;
         ensure!(
@@ -224,6 +234,13 @@ impl Pair {
     pub fn set_tunnel(&mut self, id: TunnelId, tunnel: Tunnel) -> Result<()> {
         self.host.tunnels[usize::from(id)] = Some(tunnel);
         self.kernel.set_tunnel(id, tunnel)
+    }
+
+    /// Gives a prefix of the world to another group in both; `at` is its place there.
+    pub fn set_prefix(&mut self, at: usize, group: GroupId) -> Result<()> {
+        let (addr, length, of) = &mut self.host.prefixes[at];
+        *of = group;
+        self.kernel.set_prefix(*addr, *length, group)
     }
 
     /// Changes the MTU of a tunnel's device.
@@ -336,7 +353,7 @@ fn name(key: &FlowKey) -> Vec<u8> {
     bytemuck::bytes_of(key).to_vec()
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &T, host: &T) -> Result<()> {
+pub(super) fn same<T: PartialEq + std::fmt::Debug>(what: &str, kernel: &T, host: &T) -> Result<()> {
     if kernel == host {
         return Ok(());
     }

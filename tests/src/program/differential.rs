@@ -11,7 +11,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use steer_common::abi::{Admin, FlowKey, Health, MSS_CLAMP_MTU, PassReason, Settings};
+use steer_common::abi::{
+    Admin, FlowKey, GroupId, Health, MOVE_RECORDS_MAX, MSS_CLAMP_MTU, MoveRecord, PassReason,
+    Settings,
+};
 
 use super::compare::{Pair, now_ns, runnable};
 use crate::packets::{
@@ -19,7 +22,7 @@ use crate::packets::{
     random::Random,
     recipe::Hook,
     traffic::Traffic,
-    world::{self, DEVICES},
+    world::{self, DEVICES, GROUP, HOLE, MORE_OF_1, ONLY_0, ONLY_1},
 };
 
 /// Packets between two comparisons of everything.
@@ -30,6 +33,10 @@ const PROGRESS: Duration = Duration::from_secs(10);
 const REMEMBERED: usize = 32;
 /// Few, so that the table fills up.
 const FLOWS: u32 = 4_096;
+/// Prefixes of the world that change their group, and the groups: of one home, and of others.
+const ROUTED: usize = 6;
+const GROUPS: [GroupId; 6] = [GROUP, GROUP, ONLY_0, ONLY_1, MORE_OF_1, HOLE];
+const OTHER_GROUPS: [GroupId; 2] = [1, 6];
 
 /// What to send.
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +121,8 @@ struct Run {
     redirected: u64,
     changed: u64,
     most_flows: usize,
+    /// Flows that userspace moved.
+    rebalanced: u32,
     changes: u64,
 }
 
@@ -143,6 +152,7 @@ impl Run {
             redirected: 0,
             changed: 0,
             most_flows: 0,
+            rebalanced: 0,
             changes: 0,
         })
     }
@@ -210,7 +220,7 @@ impl Run {
         self.changes += 1;
         let pair = &mut self.pair;
         let random = self.traffic.random();
-        match random.below(48) {
+        match random.below(56) {
             0..4 => pair.bump_epoch(),
             4..8 => pair.set_settings(|settings| clamp_or_mark(random, settings)),
             8..10 => {
@@ -230,6 +240,35 @@ impl Run {
                 let secs = random.pick(&[25, 35]);
                 let seen_ns = now_ns()?.saturating_sub(secs * 1_000_000_000);
                 pair.set_fragments_seen(seen_ns)
+            }
+            48..51 => {
+                let group = if random.one_in(20) {
+                    random.pick(&OTHER_GROUPS)
+                } else {
+                    random.pick(&GROUPS)
+                };
+                pair.set_prefix(random.below(ROUTED), group)?;
+                // Somebody may be slow to say so.
+                if random.one_in(4) {
+                    return Ok(());
+                }
+                pair.bump_epoch()
+            }
+            51..56 => {
+                let keys = random.below(self.keys.len().min(MOVE_RECORDS_MAX) + 1);
+                let records: Vec<_> = self.keys[..keys]
+                    .iter()
+                    .map(|key| {
+                        let entry = pair.host.entry(key).filter(|_| !random.one_in(4));
+                        MoveRecord {
+                            key: *key,
+                            from: entry.map_or(0, |entry| entry.tunnel),
+                            to: random.pick(&[0, 0, 1, 1, 5, 255, 256, u32::MAX]),
+                        }
+                    })
+                    .collect();
+                self.rebalanced += pair.rebalance(&records)?;
+                Ok(())
             }
             22 if random.one_in(8) => pair.delete_flows(),
             23 if random.one_in(4) => {
@@ -271,13 +310,14 @@ impl Run {
             .collect();
         format!(
             "{}\n{:?}\n{} redirected, {} rewritten, {} changes of the gateway, up to {} flows\n\
-             passed: {}\n{:?}",
+             {} moved by userspace; passed: {}\n{:?}",
             self.progress(),
             self.hooks,
             self.redirected,
             self.changed,
             self.changes,
             self.most_flows,
+            self.rebalanced,
             passed.join(", "),
             host.counters(),
         )

@@ -12,9 +12,9 @@ use aya::{
 use bytemuck::{CheckedBitPattern, NoUninit};
 use nix::sched::sched_getcpu;
 use steer_common::abi::{
-    self, BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, HookKey,
-    LanDevice, LinkLayer, PassReason, Prefix, Settings, Tunnel, TunnelCounters, TunnelId,
-    TunnelRef, maps, programs,
+    self, BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, Group, GroupId, HookKey,
+    LanDevice, LinkLayer, PassReason, Prefix, PrefixKind, Settings, Tunnel, TunnelCounters,
+    TunnelId, TunnelRef, maps, programs,
 };
 use steer_user::datapath::object::OBJECT;
 
@@ -25,7 +25,7 @@ use super::{
 use crate::packets::{
     build::Arrival,
     recipe::Hook,
-    world::{Buckets, World},
+    world::{Buckets, GROUP, HOLE, World},
 };
 
 /// What a program answers to let a packet go on.
@@ -76,7 +76,7 @@ impl Kernel {
         for name in programs::ALL
             .iter()
             .copied()
-            .chain([programs::BARE_REDIRECT])
+            .chain([programs::MOVE, programs::BARE_REDIRECT])
         {
             let program = ebpf
                 .program_mut(name)
@@ -91,14 +91,11 @@ impl Kernel {
 
     fn fill(&mut self, world: &World, devices: &Devices) -> Result<()> {
         self.set_settings(&world.settings)?;
-        for (addr, length, group) in &world.prefixes {
-            let value = Prefix {
-                group: u32::from(*group),
-                kind: PrefixKind::Steered,
-            };
-            let mut prefixes =
-                LpmTrie::<_, [u8; 16], [u8; 8]>::try_from(self.map_mut(maps::PREFIXES)?)?;
-            prefixes.insert(&Key::new(*length, *addr), raw(&value), 0)?;
+        for (id, group) in &world.groups {
+            self.set_group(*id, group)?;
+        }
+        for &(addr, length, group) in &world.prefixes {
+            self.set_prefix(addr, length, group)?;
         }
         for (&(id, tunnel), (_, group)) in world.tunnels.iter().zip(world.tunnel_devices()) {
             self.set_tunnel(id, tunnel)?;
@@ -156,6 +153,29 @@ impl Kernel {
         const BYTES: usize = size_of::<Settings>();
         let mut map = Array::<_, [u8; BYTES]>::try_from(self.map_mut(maps::SETTINGS)?)?;
         Ok(map.set(0, raw::<_, BYTES>(settings), 0)?)
+    }
+
+    /// Writes a group's element.
+    pub fn set_group(&mut self, id: GroupId, group: &Group) -> Result<()> {
+        const BYTES: usize = size_of::<Group>();
+        let mut map = Array::<_, [u8; BYTES]>::try_from(self.map_mut(maps::GROUPS)?)?;
+        Ok(map.set(id.into(), raw::<_, BYTES>(group), 0)?)
+    }
+
+    /// Says which group a prefix belongs to.
+    pub fn set_prefix(&mut self, addr: [u8; 16], length: u32, group: GroupId) -> Result<()> {
+        let value = match group {
+            HOLE => Prefix {
+                group: GROUP.into(),
+                kind: PrefixKind::Hole,
+            },
+            group => Prefix {
+                group: group.into(),
+                kind: PrefixKind::Steered,
+            },
+        };
+        let mut map = LpmTrie::<_, [u8; 16], [u8; 8]>::try_from(self.map_mut(maps::PREFIXES)?)?;
+        Ok(map.insert(&Key::new(length, addr), raw(&value), 0)?)
     }
 
     /// Writes a tunnel's element.
@@ -399,7 +419,7 @@ fn raw<T: NoUninit, const N: usize>(value: &T) -> [u8; N] {
 }
 
 /// A value from the bytes that aya gives.
-fn checked<T: CheckedBitPattern>(bytes: &[u8]) -> Result<T> {
+pub(super) fn checked<T: CheckedBitPattern>(bytes: &[u8]) -> Result<T> {
     bytemuck::checked::try_pod_read_unaligned(bytes)
         .map_err(|error| anyhow!("a map holds an invalid value: {error}"))
 }

@@ -6,6 +6,7 @@ pub mod bpftool;
 pub mod compare;
 pub mod differential;
 pub mod kernel;
+pub mod moves;
 pub mod netns;
 mod past;
 pub mod skb;

@@ -9,10 +9,13 @@ use aya::{
     util::nr_cpus,
 };
 use steer_common::abi::{
-    Counters, FlowEntry, Fragment, PassReason, TUNNELS_MAX, TunnelCounters, maps,
+    Counters, FlowEntry, Fragment, MOVES_MAX, Move, PassReason, TUNNELS_MAX, TunnelCounters, maps,
 };
 
-use super::kernel::{Kernel, RawEntry, RawFragment, RawFragmentKey, RawKey};
+use super::{
+    kernel::{Kernel, RawEntry, RawFragment, RawFragmentKey, RawKey},
+    moves::slot,
+};
 
 impl Kernel {
     /// Deletes every flow's entry.
@@ -20,8 +23,11 @@ impl Kernel {
         self.delete_all::<RawKey, RawEntry>(maps::FLOWS)
     }
 
-    /// Forgets flows, fragments and what was counted.
+    /// Forgets flows, fragments, moves and what was counted.
     pub fn forget(&mut self) -> Result<()> {
+        for seq in 1..=self.counters()?.moves.min(MOVES_MAX as u64) {
+            self.clear::<{ size_of::<Move>() / 8 }>(maps::MOVES, slot(seq)?)?;
+        }
         self.delete_flows()?;
         self.delete_all::<RawFragmentKey, RawFragment>(maps::FRAGMENTS)?;
         self.clear::<{ PassReason::ALL.len() }>(maps::PASS_COUNTERS, 0)?;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use steer_common::{
-    abi::{FlowKey, NO_TUNNEL, TunnelId},
+    abi::{FlowKey, GroupId, MoveReason, NO_TUNNEL, TunnelId},
     hash::{bucket_of, flow_hash, next_attempt},
 };
 use steer_tests::packets::world::Buckets;
@@ -43,6 +43,8 @@ pub(crate) struct Flow {
     pub(crate) by: By,
     /// The far gateway chose the first tunnel.
     pub(crate) far_leads: bool,
+    /// The home of the group that it was entered in.
+    pub(crate) home: GroupId,
     closing: bool,
     seen_secs: u64,
 }
@@ -56,35 +58,66 @@ pub(crate) struct Packet {
     pub(crate) closes: bool,
 }
 
+/// Some tunnels of a home group.
+#[derive(Clone)]
+pub(crate) struct Group {
+    pub(crate) home: GroupId,
+    pub(crate) members: Vec<TunnelId>,
+    pub(crate) table: Buckets,
+}
+
+/// What happened to a flow or a tunnel, as often as it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Counted {
+    New(TunnelId),
+    In(TunnelId),
+    Out(TunnelId),
+}
+
+/// A line of the log: the flow, from where, to where, in which group, and why.
+pub(crate) type Moved = (Vec<u8>, TunnelId, TunnelId, GroupId, MoveReason);
+
 pub(crate) struct Reference {
     pub(crate) now_secs: u64,
     pub(crate) tunnels: BTreeMap<TunnelId, State>,
-    pub(crate) table: Buckets,
+    pub(crate) groups: BTreeMap<GroupId, Group>,
+    /// The one that the prefix belongs to.
+    pub(crate) group: GroupId,
     pub(crate) seed: u64,
     pub(crate) room: usize,
     pub(crate) flows: BTreeMap<Vec<u8>, Flow>,
     pub(crate) full: u64,
+    pub(crate) counted: BTreeMap<Counted, u64>,
+    pub(crate) log: Vec<Moved>,
 }
 
 impl Reference {
-    /// The entry as it counts now: not if its conversation is over.
+    pub(crate) fn group(&self) -> &Group {
+        &self.groups[&self.group]
+    }
+
+    /// The entry as it counts now: not if its conversation is over, or if it is of another home.
     fn live(&self, packet: &Packet) -> Option<Flow> {
         let flow = *self.flows.get(&name(&packet.key))?;
-        let limit = match (packet.tcp, flow.closing) {
+        let reopened = flow.closing && packet.opens;
+        let is_of_home = flow.home == self.group().home;
+        (!self.is_idle(&flow, packet.tcp) && !reopened && is_of_home).then_some(flow)
+    }
+
+    fn is_idle(&self, flow: &Flow, tcp: bool) -> bool {
+        let limit = match (tcp, flow.closing) {
             (true, true) => 30,
             (true, false) => 7_440,
             (false, _) => 300,
         };
-        let idle = self.now_secs - flow.seen_secs > limit;
-        let reopened = flow.closing && packet.opens;
-        (!idle && !reopened).then_some(flow)
+        self.now_secs - flow.seen_secs > limit
     }
 
     /// Where the hash puts a new flow.
     fn placed(&self, key: &FlowKey) -> Option<TunnelId> {
         let mut hash = flow_hash(self.seed, key);
         for _ in 0..32 {
-            let id = self.table[bucket_of(hash) as usize];
+            let id = self.group().table[bucket_of(hash) as usize];
             if id == NO_TUNNEL {
                 return None;
             }
@@ -105,14 +138,21 @@ impl Reference {
             return Some(tunnel);
         };
         let state = self.tunnels[&flow.tunnel];
-        if !state.keeps() {
+        let is_member = self.group().members.contains(&flow.tunnel);
+        if !state.keeps() || !is_member {
             match placed {
                 Some(tunnel) => {
-                    flow.tunnel = tunnel;
+                    let why = match state {
+                        _ if !is_member => MoveReason::RouteGone,
+                        State::Out => MoveReason::TunnelDisabled,
+                        State::Down => MoveReason::TunnelDown,
+                        _ => MoveReason::TunnelGone,
+                    };
+                    self.put_on(&packet.key, &mut flow, tunnel, why);
                     flow.by = By::Moving;
                 }
                 // Nothing better: a tunnel that is merely given up may be back already.
-                None if state == State::Down => {}
+                None if state == State::Down && is_member => {}
                 None => return None,
             }
         }
@@ -127,15 +167,48 @@ impl Reference {
             self.tunnels[&tunnel],
             State::Good | State::Draining | State::Gone
         );
+        let may_carry = can_carry && self.group().members.contains(&tunnel);
         if let Some(mut flow) = self.live(packet) {
-            if flow.far_leads && can_carry && flow.tunnel != tunnel {
-                flow.tunnel = tunnel;
+            if flow.far_leads && may_carry && flow.tunnel != tunnel {
+                self.put_on(&packet.key, &mut flow, tunnel, MoveReason::FarEnd);
                 flow.by = By::Learning;
             }
             self.note(packet, flow);
-        } else if can_carry {
+        } else if may_carry {
             self.enter(packet, tunnel, true);
         }
+    }
+
+    /// Userspace wants a flow moved; whether it is.
+    pub(crate) fn rebalance(&mut self, packet: &Packet, from: TunnelId, to: TunnelId) -> bool {
+        let Some(mut flow) = self.flows.get(&name(&packet.key)).copied() else {
+            return false;
+        };
+        // A deleted device is one that the maps still believe in.
+        let is_offered = matches!(self.tunnels[&to], State::Good | State::Gone)
+            && self.group().members.contains(&to);
+        let may_move = flow.tunnel == from
+            && from != to
+            && !flow.far_leads
+            && flow.home == self.group().home
+            && !self.is_idle(&flow, packet.tcp);
+        if is_offered && may_move {
+            self.put_on(&packet.key, &mut flow, to, MoveReason::Rebalanced);
+            flow.by = By::Moving;
+            self.flows.insert(name(&packet.key), flow);
+        }
+        is_offered && may_move
+    }
+
+    fn put_on(&mut self, key: &FlowKey, flow: &mut Flow, to: TunnelId, why: MoveReason) {
+        self.count(Counted::Out(flow.tunnel));
+        self.count(Counted::In(to));
+        let from = std::mem::replace(&mut flow.tunnel, to);
+        self.log.push((name(key), from, to, self.group, why));
+    }
+
+    fn count(&mut self, what: Counted) {
+        *self.counted.entry(what).or_default() += 1;
     }
 
     fn enter(&mut self, packet: &Packet, tunnel: TunnelId, far_leads: bool) {
@@ -149,10 +222,12 @@ impl Reference {
             tunnel,
             by,
             far_leads,
+            home: self.group().home,
             closing: false,
             seen_secs: 0,
         };
         self.note(packet, flow);
+        self.count(Counted::New(tunnel));
     }
 
     fn note(&mut self, packet: &Packet, mut flow: Flow) {

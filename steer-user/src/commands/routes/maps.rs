@@ -12,7 +12,10 @@ use crate::{
 };
 
 /// What the maps hold of groups and prefixes.
-pub(super) fn read(maps: &Maps, groups: &[(GroupId, Group)]) -> Result<Pinned, DatapathError> {
+pub(in crate::commands) fn read_pinned(
+    maps: &Maps,
+    groups: &[(GroupId, Group)],
+) -> Result<Pinned, DatapathError> {
     let memberships = maps.memberships()?;
     let mut pinned = Pinned::default();
     for (id, group) in groups {

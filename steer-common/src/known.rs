@@ -1,0 +1,118 @@
+//! What the flow table and the prefixes know of a packet.
+
+use crate::{
+    abi::{Endpoint, FlowEntry, GroupId, Origin, Phase, Placer, TunnelId},
+    decide::{is_idle, phase_after},
+    parse::{Parsed, tcp_flags},
+    tables::{SharedFlow, Tables},
+};
+
+/// What is known.
+pub(crate) struct Known<'t> {
+    /// The epoch before the prefixes were searched: what changes meanwhile is for the next packet to see.
+    epoch: u32,
+    /// The flow's entry, if it holds.
+    pub(crate) live: Option<&'t SharedFlow>,
+    /// The packet's group.
+    pub(crate) group: GroupId,
+    /// The home group of that.
+    pub(crate) home: GroupId,
+    /// Whether the entry was checked in this epoch.
+    pub(crate) is_checked: bool,
+    /// Whether the entry's tunnel may carry the group's flows.
+    pub(crate) is_member: bool,
+}
+
+/// The group of a packet, and its flow's entry if that holds; `None` if the packet is not steered.
+///
+/// Prefixes are searched only for a flow that is not known in this epoch. The prefix may belong to
+/// another group by now: the entry holds as long as both have the same home.
+#[inline(always)]
+pub(crate) fn known<'t, T: Tables>(
+    tables: &'t T,
+    parsed: &Parsed,
+    found: Option<&'t SharedFlow>,
+    local: Endpoint,
+    now_ns: u64,
+) -> Option<Known<'t>> {
+    let epoch = tables.settings().epoch;
+    let live =
+        found.filter(|flow| flow.local.get() == local && !is_over(flow, parsed, tables, now_ns));
+    if let Some(flow) = live
+        && flow.epoch.get() == epoch
+    {
+        return Some(Known {
+            epoch,
+            live,
+            group: flow.group.get() as GroupId,
+            home: flow.home.get() as GroupId,
+            is_checked: true,
+            is_member: true,
+        });
+    }
+    let group = tables.group_of(parsed.key.addr(local.other()))?;
+    let home = tables.home_of(group);
+    let live = live.filter(|flow| flow.home.get() == u16::from(home));
+    // The far end takes a pinned flow from no other tunnel, whatever the routes say.
+    let is_member = live.is_some_and(|flow| {
+        flow.origin.get() == Origin::Pinned
+            || tables.is_member(group, flow.tunnel.get() as TunnelId)
+    });
+    Some(Known {
+        epoch,
+        live,
+        group,
+        home,
+        is_checked: false,
+        is_member,
+    })
+}
+
+impl Known<'_> {
+    /// Notes in the entry that it was checked in this epoch.
+    #[inline(always)]
+    pub(crate) fn renew(&self) {
+        if let Some(flow) = self.live {
+            flow.group.set(self.group.into());
+            flow.epoch.set(self.epoch);
+        }
+    }
+
+    /// The entry of a flow that starts now, on a tunnel.
+    #[inline(always)]
+    pub(crate) fn new_entry(&self, parsed: &Parsed, tunnel: TunnelId, now_ns: u64) -> FlowEntry {
+        FlowEntry {
+            created_ns: now_ns,
+            last_seen_ns: now_ns,
+            tx_packets: 0,
+            tx_bytes: 0,
+            rx_packets: 0,
+            rx_bytes: 0,
+            epoch: self.epoch,
+            tunnel: tunnel.into(),
+            group: self.group.into(),
+            home: self.home.into(),
+            origin: Origin::Hashed,
+            local: parsed.source,
+            placer: Placer::Near,
+            phase: phase_after(Phase::Open, parsed),
+        }
+    }
+}
+
+/// Whether the entry's conversation is over: idle for too long, or closed and opened anew.
+#[inline(always)]
+fn is_over<T: Tables>(flow: &SharedFlow, parsed: &Parsed, tables: &T, now_ns: u64) -> bool {
+    let phase = flow.phase.get();
+    let opens = parsed.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN;
+    if phase == Phase::Closing && opens {
+        return true;
+    }
+    is_idle(
+        tables.settings(),
+        &parsed.key,
+        phase,
+        flow.last_seen_ns.get(),
+        now_ns,
+    )
+}
