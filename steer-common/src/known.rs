@@ -9,14 +9,11 @@ use crate::{
 
 /// What is known.
 pub(crate) struct Known<'t> {
-    /// The epoch before the prefixes were searched: what changes meanwhile is for the next packet to see.
-    epoch: u32,
     /// The flow's entry, if it holds.
     pub(crate) live: Option<&'t SharedFlow>,
-    /// The packet's group.
-    pub(crate) group: GroupId,
-    /// The home group of that.
-    pub(crate) home: GroupId,
+    /// The packet's group, the home group of that, and the epoch *before* the prefixes were searched: what
+    /// changes meanwhile is for the next packet to see. In one word, because the stack is short.
+    facts: u64,
     /// Whether the entry was checked in this epoch.
     pub(crate) is_checked: bool,
     /// Whether the entry's tunnel may carry the group's flows.
@@ -42,10 +39,12 @@ pub(crate) fn known<'t, T: Tables>(
         && flow.epoch.get() == epoch
     {
         return Some(Known {
-            epoch,
             live,
-            group: flow.group.get() as GroupId,
-            home: flow.home.get() as GroupId,
+            facts: facts(
+                epoch,
+                flow.group.get() as GroupId,
+                flow.home.get() as GroupId,
+            ),
             is_checked: true,
             is_member: true,
         });
@@ -59,22 +58,42 @@ pub(crate) fn known<'t, T: Tables>(
             || tables.is_member(group, flow.tunnel.get() as TunnelId)
     });
     Some(Known {
-        epoch,
         live,
-        group,
-        home,
+        facts: facts(epoch, group, home),
         is_checked: false,
         is_member,
     })
 }
 
+#[inline(always)]
+const fn facts(epoch: u32, group: GroupId, home: GroupId) -> u64 {
+    (epoch as u64) << 32 | (home as u64) << 8 | group as u64
+}
+
 impl Known<'_> {
+    /// The packet's group.
+    #[inline(always)]
+    pub(crate) const fn group(&self) -> GroupId {
+        self.facts as GroupId
+    }
+
+    /// The home group of that.
+    #[inline(always)]
+    pub(crate) const fn home(&self) -> GroupId {
+        (self.facts >> 8) as GroupId
+    }
+
+    #[inline(always)]
+    const fn epoch(&self) -> u32 {
+        (self.facts >> 32) as u32
+    }
+
     /// Notes in the entry that it was checked in this epoch.
     #[inline(always)]
     pub(crate) fn renew(&self) {
         if let Some(flow) = self.live {
-            flow.group.set(self.group.into());
-            flow.epoch.set(self.epoch);
+            flow.group.set(self.group().into());
+            flow.epoch.set(self.epoch());
         }
     }
 
@@ -88,10 +107,10 @@ impl Known<'_> {
             tx_bytes: 0,
             rx_packets: 0,
             rx_bytes: 0,
-            epoch: self.epoch,
+            epoch: self.epoch(),
             tunnel: tunnel.into(),
-            group: self.group.into(),
-            home: self.home.into(),
+            group: self.group().into(),
+            home: self.home().into(),
             origin: Origin::Hashed,
             local: parsed.source,
             placer: Placer::Near,

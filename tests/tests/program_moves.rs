@@ -34,6 +34,8 @@ macro_rules! needs_root {
 const PREFIX: usize = 0;
 /// A group of another home, which has tunnel 5.
 const OTHER_HOME: GroupId = 6;
+/// What the program returns of records that it does not take.
+const REFUSED: u32 = u32::MAX;
 /// What an entry is never on.
 const NOWHERE: u32 = 200;
 
@@ -377,7 +379,6 @@ fn userspace_moves_just_the_flows_that_may_move() {
 #[test]
 fn the_program_takes_whole_records_and_not_too_many() {
     needs_root!("the_program_takes_whole_records_and_not_too_many");
-    const REFUSED: u32 = u32::MAX;
     let mut pair = Pair::new(256).expect("the world");
     let tunnels = round(&mut pair, 40);
     let records: Vec<_> = (0..)

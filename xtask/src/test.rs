@@ -70,6 +70,8 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
             Tier::Program => vec![
                 privileged("program", &[], &args.harness)?,
                 privileged("program_state", &[], &args.harness)?,
+                privileged("program_moves", &[], &args.harness)?,
+                privileged("program_pins", &[], &args.harness)?,
                 privileged("program_wire", &[], &args.harness)?,
             ],
             // Labs share the machine's two or more cores and its clock: where speed is judged, one

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use steer_common::{
-    abi::{Admin, Health, MSS_CLAMP_MTU},
+    abi::{Admin, GroupId, Health, MSS_CLAMP_MTU, MoveRecord},
+    moves,
     parse::tcp_flags,
 };
 
@@ -17,7 +18,7 @@ use crate::packets::{
     host::HostTables,
     programs::{Ran, STEERED, Seen, arrive},
     recipe::{Fragment, Hook, Recipe},
-    world::{DEVICES, GONE, MTU, World, table, tunnel},
+    world::{DEVICES, GONE, GROUP, MORE_OF_1, MTU, ONLY_0, ONLY_1, World, table, tunnel},
 };
 
 /// Few, so that the table is full at once.
@@ -28,6 +29,8 @@ const REMEMBERED: usize = 4;
 const STEPS: usize = 64;
 /// Numbers of the tunnels' devices.
 const IFINDEXES: [u32; DEVICES.len()] = [11, 12, 13, 14, 15, 16];
+/// A group of another home.
+const SMALL_GROUP: GroupId = 6;
 const SECOND_NS: u64 = 1_000_000_000;
 
 static WORLD: LazyLock<World> = LazyLock::new(|| World::new(IFINDEXES));
@@ -60,8 +63,15 @@ impl Gateway {
     fn change(&mut self, input: &mut Input<'_>) {
         let at = input.pick(&[0, 1, 2, 3, 4, 5]);
         let tables = &mut self.tables;
-        match input.below(8) {
+        match input.below(10) {
             0 => tables.settings.epoch += 1,
+            8 => {
+                let routed = input.pick(&[0, 1, 2, 3]);
+                let group = input.pick(&[GROUP, ONLY_0, ONLY_1, MORE_OF_1, SMALL_GROUP]);
+                tables.prefixes[routed].2 = group;
+                tables.settings.epoch += 1;
+            }
+            9 => self.rebalance(input),
             1 => {
                 let members = [(0, input.pick(&[1, 0, 3])), (1, input.pick(&[1, 0, 3]))];
                 tables.tables.insert(0, table(&members));
@@ -88,6 +98,17 @@ impl Gateway {
                 let health = input.pick(&[Health::Up, Health::Down, Health::Unknown]);
                 tables.tunnels[at] = Some(tunnel(ifindex, admin, health));
             }
+        }
+    }
+
+    /// Userspace asks for one flow after another to be moved.
+    fn rebalance(&mut self, input: &mut Input<'_>) {
+        let before = Before::of(&self.tables);
+        let to = u32::from(input.below(8));
+        for key in self.tables.flow_keys() {
+            let from = u32::from(input.below(8));
+            let moved = moves::rebalance(&self.tables, &MoveRecord { key, from, to });
+            promises::check_move(&self.tables, &before, &key, (from, to), moved);
         }
     }
 

@@ -51,6 +51,33 @@ fn sent(tables: &HostTables) -> [u64; DEVICES.len()] {
     counts
 }
 
+/// Panics if a flow is not where it should be after userspace asked for it.
+pub(super) fn check_move(
+    tables: &HostTables,
+    before: &Before,
+    key: &FlowKey,
+    (from, to): (u32, u32),
+    moved: bool,
+) {
+    let (old, new) = (before.flows[key], tables.entry(key).expect("an entry"));
+    if !moved {
+        assert_eq!(new, old);
+        return;
+    }
+    assert_eq!((old.tunnel, old.placer), (from, Placer::Near));
+    assert_ne!(old.origin, Origin::Pinned);
+    let expected = FlowEntry {
+        tunnel: to,
+        origin: Origin::Moved,
+        ..old
+    };
+    assert_eq!(new, expected);
+    let to = TunnelId::try_from(to).expect("an id");
+    assert!(tables.tunnel(to).is_some_and(Tunnel::takes_new_flows));
+    let group = tables.group_of(key.addr(old.local.other()));
+    assert!(group.is_some_and(|group| tables.is_member(group, to)));
+}
+
 /// One packet, and what it did.
 struct Promises<'p> {
     tables: &'p HostTables,
@@ -130,12 +157,15 @@ impl Promises<'_> {
             entry.last_seen_ns,
             self.tables.now_ns,
         );
-        let is_of_group = entry.epoch == self.tables.settings.epoch
-            || self.tables.group_of(parsed.key.addr(local.other())) == entry.group.try_into().ok();
+        let is_of_home = entry.epoch == self.tables.settings.epoch
+            || self
+                .tables
+                .group_of(parsed.key.addr(local.other()))
+                .is_some_and(|group| u16::from(self.tables.home_of(group)) == entry.home);
         let holds = entry.local == local
             && !is_idle
             && !(entry.phase == Phase::Closing && opens)
-            && is_of_group;
+            && is_of_home;
         holds.then_some(entry)
     }
 
@@ -173,8 +203,15 @@ impl Promises<'_> {
         assert!(tunnel.is_wanted() && self.exists(tunnel), "{tunnel:?}");
         let live = self.live(&parsed);
         let stayed = live.is_some_and(|entry| entry.tunnel == u32::from(id));
+        let remote = parsed.key.addr(parsed.source.other());
+        let may_carry = |id: TunnelId| {
+            let group = self.tables.group_of(remote);
+            group.is_some_and(|group| self.tables.is_member(group, id))
+        };
         if let Some(entry) = live {
-            assert!(stayed || !self.is_usable(entry.tunnel), "{entry:?} moved");
+            let was = TunnelId::try_from(entry.tunnel).expect("an id");
+            let had_to = !self.is_usable(entry.tunnel) || !may_carry(was);
+            assert!(stayed || had_to, "{entry:?} moved");
         }
         if !stayed {
             assert!(tunnel.is_usable(), "{tunnel:?} takes a flow");
@@ -182,12 +219,8 @@ impl Promises<'_> {
         if let Some(entry) = self.after.get(&parsed.key) {
             assert_eq!(entry.tunnel, u32::from(id));
             assert_eq!(entry.last_seen_ns, self.tables.now_ns);
-            // Where a flow comes from, and whose address it has, may be a tunnel of another group.
-            if matches!(entry.origin, Origin::Hashed | Origin::Moved) {
-                let remote = parsed.key.addr(parsed.source.other());
-                let (_, group) = self.tables.tunnel_devices[usize::from(id)];
-                assert_eq!(self.tables.group_of(remote), Some(group));
-            }
+            // Whose address a flow has may be a tunnel of another group.
+            assert!(entry.origin == Origin::Pinned || may_carry(id), "{entry:?}");
         } else {
             assert_eq!(self.after.len(), ROOM, "there was room");
         }
@@ -217,6 +250,12 @@ impl Promises<'_> {
         assert_eq!(places(&self.after), places(&self.before.flows));
     }
 
+    /// Whether replies may leave by the tunnel that the packet came out of.
+    fn may_learn(&self, parsed: &Parsed) -> bool {
+        let group = self.tables.group_of(parsed.key.addr(parsed.source));
+        group.is_some_and(|group| self.tables.is_member(group, self.arrival.device))
+    }
+
     /// A packet out of a tunnel moves no flow that this gateway placed.
     fn check_learned(&self) {
         let Some(parsed) = self.parsed() else {
@@ -231,7 +270,7 @@ impl Promises<'_> {
             Some(before) if before.tunnel != entry.tunnel => {
                 assert_eq!(before.placer, Placer::Far, "a flow placed here moved");
                 assert_eq!(entry.tunnel, device);
-                assert!(self.tunnel(device).is_usable());
+                assert!(self.tunnel(device).is_usable() && self.may_learn(&parsed));
             }
             Some(_) => {}
             None if Some(entry) == self.before.flows.get(&parsed.key) => {}
@@ -240,6 +279,7 @@ impl Promises<'_> {
                 assert!(is_new || entry.tunnel == self.before.flows[&parsed.key].tunnel);
                 if is_new {
                     assert_eq!((entry.tunnel, entry.placer), (device, Placer::Far));
+                    assert!(self.may_learn(&parsed));
                 }
             }
         }

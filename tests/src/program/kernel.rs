@@ -12,9 +12,9 @@ use aya::{
 use bytemuck::{CheckedBitPattern, NoUninit};
 use nix::sched::sched_getcpu;
 use steer_common::abi::{
-    self, BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, Group, GroupId, HookKey,
-    LanDevice, LinkLayer, PassReason, Prefix, PrefixKind, Settings, Tunnel, TunnelCounters,
-    TunnelId, TunnelRef, maps, programs,
+    BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, Group, GroupId, LanDevice,
+    LinkLayer, PassReason, Prefix, PrefixKind, Settings, Tunnel, TunnelCounters, TunnelId,
+    TunnelRef, maps, programs,
 };
 use steer_user::datapath::object::OBJECT;
 
@@ -205,13 +205,6 @@ impl Kernel {
     pub fn set_flow(&mut self, key: &FlowKey, entry: &FlowEntry) -> Result<()> {
         let mut map = HashMap::<_, RawKey, RawEntry>::try_from(self.map_mut(maps::FLOWS)?)?;
         Ok(map.insert(raw(key), raw::<_, { size_of::<FlowEntry>() }>(entry), 0)?)
-    }
-
-    /// Writes a hook's entry.
-    pub fn set_hook(&mut self, key: &HookKey, hook: &abi::Hook) -> Result<()> {
-        const BYTES: usize = size_of::<abi::Hook>();
-        let mut map = HashMap::<_, [u8; 8], [u8; BYTES]>::try_from(self.map_mut(maps::HOOKS)?)?;
-        Ok(map.insert(raw::<_, 8>(key), raw::<_, BYTES>(hook), 0)?)
     }
 
     /// How many flows are entered.
@@ -412,7 +405,7 @@ fn data_of(map: &Map) -> Result<&MapData> {
 }
 
 /// A value as the bytes that aya takes.
-fn raw<T: NoUninit, const N: usize>(value: &T) -> [u8; N] {
+pub(super) fn raw<T: NoUninit, const N: usize>(value: &T) -> [u8; N] {
     let mut bytes = [0; N];
     bytes.copy_from_slice(bytemuck::bytes_of(value));
     bytes

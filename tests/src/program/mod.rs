@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod bpftool;
 pub mod compare;
+mod control;
 pub mod differential;
 pub mod kernel;
 pub mod moves;

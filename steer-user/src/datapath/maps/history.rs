@@ -121,7 +121,7 @@ impl Maps {
         {
             let first = *seen + 1;
             let trusted = oldest(head_now).max(first);
-            cursor.missed += trusted.min(head + 1) - first;
+            cursor.missed += trusted - first;
             *seen = trusted - 1;
             copies.sort_unstable_by_key(|moved| moved.seq);
             for moved in copies {
