@@ -45,6 +45,8 @@ complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "man" -d 'Print th
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l iface -d 'LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l follow-table -d 'Follow the routes of this table, a name or number; may be repeated. Without it, main' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l follow-protocol -d 'Follow the routes that this protocol made, a name or number (see ip-route(8)); may be repeated. Without it, all but the kernel\'s own' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l group -d 'Group of tunnels to make or change' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l hook -d 'How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l mss-clamp -d 'Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start' -r
@@ -61,6 +63,7 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l probe-interval
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l probe-target -d 'Address that answers probes (ICMP echo) through a tunnel; may be repeated, once for each tunnel' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l follow-routes -d 'Take the prefixes from the kernel\'s routes instead: each over the tunnels that its route leads through'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l bypass-netfilter -d 'Steer past netfilter\'s rules that --hook ingress or egress would refuse to bypass'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l fix -d 'Make the reverse path filter of a tunnel loose where it would drop replies; detach restores it'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l dry-run -d 'Check everything and say what would be done, but do nothing'
@@ -72,6 +75,8 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand run" -s h -l help -d '
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l iface -d 'LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l follow-table -d 'Follow the routes of this table, a name or number; may be repeated. Without it, main' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l follow-protocol -d 'Follow the routes that this protocol made, a name or number (see ip-route(8)); may be repeated. Without it, all but the kernel\'s own' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l group -d 'Group of tunnels to make or change' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l hook -d 'How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l mss-clamp -d 'Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start' -r
@@ -86,6 +91,7 @@ tcx\t'TCX or an error'
 clsact\t'clsact'"
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l follow-routes -d 'Take the prefixes from the kernel\'s routes instead: each over the tunnels that its route leads through'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l bypass-netfilter -d 'Steer past netfilter\'s rules that --hook ingress or egress would refuse to bypass'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l fix -d 'Make the reverse path filter of a tunnel loose where it would drop replies; detach restores it'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l dry-run -d 'Check everything and say what would be done, but do nothing'

@@ -25,7 +25,8 @@ pub use flow::{
     Endpoint, FlowEntry, FlowKey, Fragment, FragmentKey, MoveRecord, Origin, Phase, Placer,
 };
 pub use group::{
-    BucketTable, Group, Membership, MembershipKey, Placement, Prefix, TunnelRef, bitmap,
+    BucketTable, Group, Membership, MembershipKey, Placement, Prefix, PrefixKind, PrefixSource,
+    TunnelRef, bitmap,
 };
 pub use history::{Cause, Event, EventKind, Move, MoveReason};
 pub use hook::{AttachKind, Hook, HookKey, HookKind, HookOrder};

@@ -8,7 +8,7 @@ use crate::{
         PassReason, Phase, Settings, Tunnel, TunnelId,
     },
     hash::{bucket_of, flow_hash, next_attempt},
-    known::{Known, known},
+    known::known,
     moves::{Moved, put_on},
     packet::Packet,
     parse::{Parsed, tcp_flags},
@@ -124,9 +124,9 @@ fn choose<P: Packet, T: Tables>(
     let found = tables.flow(&parsed.key);
     let known =
         known(tables, parsed, found, parsed.source, now_ns).ok_or(PassReason::NotSteered)?;
-    let &Known { live, group, .. } = &known;
+    let live = known.live;
     match place {
-        Place::Egress { home, .. } if home != known.home => return Err(PassReason::NotSteered),
+        Place::Egress { home, .. } if home != known.home() => return Err(PassReason::NotSteered),
         Place::Lan | Place::Mark if parsed.ttl <= 1 => return Err(PassReason::TtlExpired),
         Place::Lan if parsed.router_options => return Err(PassReason::RouterOptions),
         _ => {}
@@ -136,7 +136,7 @@ fn choose<P: Packet, T: Tables>(
     } else {
         let owner = owner(tables, parsed, place)?;
         if known.is_member {
-            known.renew(tables);
+            known.renew();
         }
         owner
     };
@@ -161,11 +161,11 @@ fn choose<P: Packet, T: Tables>(
         }
         let entry = FlowEntry {
             origin: Origin::Pinned,
-            ..known.new_entry(tables, parsed, exit.tunnel, now_ns)
+            ..known.new_entry(parsed, exit.tunnel, now_ns)
         };
         return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
     }
-    let (exit, has_moved) = if let Some(exit) = tables.pick(parsed, group, place) {
+    let (exit, has_moved) = if let Some(exit) = tables.pick(parsed, known.group(), place) {
         (exit, true)
     } else {
         // With every tunnel down the flow stays: its own may be the first to come back.
@@ -178,7 +178,7 @@ fn choose<P: Packet, T: Tables>(
         return Ok(exit);
     }
     let Some(flow) = live else {
-        let entry = known.new_entry(tables, parsed, exit.tunnel, now_ns);
+        let entry = known.new_entry(parsed, exit.tunnel, now_ns);
         return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
     };
     if has_moved {
@@ -187,14 +187,14 @@ fn choose<P: Packet, T: Tables>(
             key: &parsed.key,
             from: from as TunnelId,
             to: exit.tunnel,
-            group,
+            group: known.group(),
             reason: (!known.is_member).then_some(MoveReason::RouteGone),
         };
         // Where another CPU was first, its choice may be this one, and is nobody's loss.
         if from != u32::from(exit.tunnel) && put_on(tables, flow, from, &moved) {
             flow.origin.set(Origin::Moved);
         }
-        known.renew(tables);
+        known.renew();
     }
     note_sent(packet, tables, parsed, flow, now_ns);
     Ok(exit)

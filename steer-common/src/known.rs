@@ -11,10 +11,9 @@ use crate::{
 pub(crate) struct Known<'t> {
     /// The flow's entry, if it holds.
     pub(crate) live: Option<&'t SharedFlow>,
-    /// The packet's group.
-    pub(crate) group: GroupId,
-    /// The home group of that.
-    pub(crate) home: GroupId,
+    /// The packet's group, the home group of that, and the epoch *before* the prefixes were searched: what
+    /// changes meanwhile is for the next packet to see. In one word, because the stack is short.
+    facts: u64,
     /// Whether the entry was checked in this epoch.
     pub(crate) is_checked: bool,
     /// Whether the entry's tunnel may carry the group's flows.
@@ -33,15 +32,19 @@ pub(crate) fn known<'t, T: Tables>(
     local: Endpoint,
     now_ns: u64,
 ) -> Option<Known<'t>> {
+    let epoch = tables.settings().epoch;
     let live =
         found.filter(|flow| flow.local.get() == local && !is_over(flow, parsed, tables, now_ns));
     if let Some(flow) = live
-        && flow.epoch.get() == tables.settings().epoch
+        && flow.epoch.get() == epoch
     {
         return Some(Known {
             live,
-            group: flow.group.get() as GroupId,
-            home: flow.home.get() as GroupId,
+            facts: facts(
+                epoch,
+                flow.group.get() as GroupId,
+                flow.home.get() as GroupId,
+            ),
             is_checked: true,
             is_member: true,
         });
@@ -56,32 +59,47 @@ pub(crate) fn known<'t, T: Tables>(
     });
     Some(Known {
         live,
-        group,
-        home,
+        facts: facts(epoch, group, home),
         is_checked: false,
         is_member,
     })
 }
 
+#[inline(always)]
+const fn facts(epoch: u32, group: GroupId, home: GroupId) -> u64 {
+    (epoch as u64) << 32 | (home as u64) << 8 | group as u64
+}
+
 impl Known<'_> {
+    /// The packet's group.
+    #[inline(always)]
+    pub(crate) const fn group(&self) -> GroupId {
+        self.facts as GroupId
+    }
+
+    /// The home group of that.
+    #[inline(always)]
+    pub(crate) const fn home(&self) -> GroupId {
+        (self.facts >> 8) as GroupId
+    }
+
+    #[inline(always)]
+    const fn epoch(&self) -> u32 {
+        (self.facts >> 32) as u32
+    }
+
     /// Notes in the entry that it was checked in this epoch.
     #[inline(always)]
-    pub(crate) fn renew<T: Tables>(&self, tables: &T) {
+    pub(crate) fn renew(&self) {
         if let Some(flow) = self.live {
-            flow.group.set(self.group.into());
-            flow.epoch.set(tables.settings().epoch);
+            flow.group.set(self.group().into());
+            flow.epoch.set(self.epoch());
         }
     }
 
     /// The entry of a flow that starts now, on a tunnel.
     #[inline(always)]
-    pub(crate) fn new_entry<T: Tables>(
-        &self,
-        tables: &T,
-        parsed: &Parsed,
-        tunnel: TunnelId,
-        now_ns: u64,
-    ) -> FlowEntry {
+    pub(crate) fn new_entry(&self, parsed: &Parsed, tunnel: TunnelId, now_ns: u64) -> FlowEntry {
         FlowEntry {
             created_ns: now_ns,
             last_seen_ns: now_ns,
@@ -89,10 +107,10 @@ impl Known<'_> {
             tx_bytes: 0,
             rx_packets: 0,
             rx_bytes: 0,
-            epoch: tables.settings().epoch,
+            epoch: self.epoch(),
             tunnel: tunnel.into(),
-            group: self.group.into(),
-            home: self.home.into(),
+            group: self.group().into(),
+            home: self.home().into(),
             origin: Origin::Hashed,
             local: parsed.source,
             placer: Placer::Near,

@@ -37,13 +37,13 @@ pub fn learn<P: Packet, T: Tables>(
         let follows = from != u32::from(arrived_by)
             && can_carry
             && flow.placer.get() == Placer::Far
-            && tables.is_member(known.group, arrived_by);
+            && tables.is_member(known.group(), arrived_by);
         if follows {
             let moved = Moved {
                 key: &parsed.key,
                 from: from as TunnelId,
                 to: arrived_by,
-                group: known.group,
+                group: known.group(),
                 reason: Some(MoveReason::FarEnd),
             };
             if put_on(tables, flow, from, &moved) {
@@ -51,7 +51,7 @@ pub fn learn<P: Packet, T: Tables>(
             }
         }
         if !known.is_checked && (follows || known.is_member) {
-            known.renew(tables);
+            known.renew();
         }
         touch(flow, parsed, now_ns);
         tables.add(&flow.rx_packets, packets);
@@ -59,7 +59,7 @@ pub fn learn<P: Packet, T: Tables>(
         return true;
     }
     // What cannot carry the replies teaches nothing: the first reply is placed instead.
-    if !can_carry || !tables.is_member(known.group, arrived_by) {
+    if !can_carry || !tables.is_member(known.group(), arrived_by) {
         return true;
     }
     let entry = FlowEntry {
@@ -68,7 +68,7 @@ pub fn learn<P: Packet, T: Tables>(
         origin: Origin::Learned,
         local: parsed.source.other(),
         placer: Placer::Far,
-        ..known.new_entry(tables, parsed, arrived_by, now_ns)
+        ..known.new_entry(parsed, arrived_by, now_ns)
     };
     if let Some(flow) = found {
         flow.restart(&entry);

@@ -10,7 +10,8 @@ use aya_ebpf::{
 use steer_common::{
     abi::{
         BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress,
-        MEMBER_WORDS, Move, NO_TUNNEL, Settings, Tunnel, TunnelCounters, TunnelId, VlanKey,
+        MEMBER_WORDS, Move, NO_TUNNEL, PrefixKind, Settings, Tunnel, TunnelCounters, TunnelId,
+        VlanKey,
     },
     decide::{Exit, Place},
     moves::Moved,
@@ -70,6 +71,7 @@ impl Tables for Maps {
     fn group_of(&self, addr: &[u8; 16]) -> Option<GroupId> {
         PREFIXES
             .get(&Key::new(128, *addr))
+            .filter(|found| found.kind == PrefixKind::Steered)
             .map(|found| found.group as GroupId)
     }
 

@@ -15,7 +15,8 @@ use steer_common::{
     abi::{
         ABI_VERSION, Admin, Cause, EVENTS_MAX, Endpoint, Event, EventKind, FlowEntry, FlowKey,
         Group, Health, HealthReason, HookMode, MOVES_MAX, Membership, MembershipKey, MoveReason,
-        MoveRecord, Origin, Phase, Placement, Placer, Settings, Tunnel, TunnelHealth, bitmap, maps,
+        MoveRecord, Origin, Phase, Placement, Placer, PrefixSource, Settings, Tunnel, TunnelHealth,
+        bitmap, maps,
     },
     key::mapped,
 };
@@ -76,6 +77,8 @@ impl Pinned {
             placement: Placement::Hash,
             parent: 0,
             members: bitmap([0, 1]),
+            prefixes_from: PrefixSource::Operator,
+            reserved: 0,
         };
         maps.set_group(0, &group).expect("the group");
         maps.set_prefix("10.2.0.0/16".parse().expect("a prefix"), 0)

@@ -14,6 +14,16 @@ pub enum Placement {
     Hash = 1,
 }
 
+/// Where a group's prefixes come from.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub enum PrefixSource {
+    /// From the operator.
+    Operator = 0,
+    /// From the kernel's routes.
+    Routes = 1,
+}
+
 /// Tunnels that serve the same remote prefixes.
 ///
 /// An operator makes a *home* group; its members are all of its tunnels. Routes make *derived* groups, each
@@ -30,6 +40,10 @@ pub struct Group {
     pub parent: u32,
     /// The tunnels that may carry its flows, a bit each; made by [`bitmap`].
     pub members: [u64; MEMBER_WORDS],
+    /// Where the prefixes of a home group come from.
+    pub prefixes_from: PrefixSource,
+    /// Always 0.
+    pub reserved: u32,
 }
 
 impl Group {
@@ -77,12 +91,24 @@ pub struct Membership {
     pub weight: u32,
 }
 
+/// What becomes of packets to a prefix.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+pub enum PrefixKind {
+    /// They are steered.
+    Steered = 0,
+    /// They are left to the kernel, whose route leads elsewhere, although a shorter prefix is steered.
+    Hole = 1,
+}
+
 /// What a destination prefix belongs to.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 pub struct Prefix {
-    /// The group's [`GroupId`].
+    /// The group's [`GroupId`](super::GroupId); the home group around a hole.
     pub group: u32,
+    /// Whether it is steered.
+    pub kind: PrefixKind,
 }
 
 /// Which tunnel a device is.

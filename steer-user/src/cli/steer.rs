@@ -11,7 +11,8 @@ use super::values::{self, Placement};
 use crate::config::{CONFIG_DEFAULT, GROUP_DEFAULT, Weights};
 use crate::datapath::programs::AttachMode;
 use crate::plan::{
-    self, GroupRequest, HookChoice, IdleSpec, MarkMask, MssClamp, Request, TunnelSpec,
+    self, FollowSpec, GroupRequest, HookChoice, IdleSpec, MarkMask, MssClamp, Request, RouteLabel,
+    TunnelSpec,
 };
 
 /// Arguments of `run`.
@@ -37,12 +38,12 @@ pub struct RunArgs {
 /// What to steer: arguments of `run` and `attach`.
 #[derive(Clone, Debug, Args)]
 pub struct SteerArgs {
-    /// Configuration file, which names all groups. Without it, and without --iface, --tunnel, --prefix and
-    /// --group: /etc/steer/steer.toml, if it is there. Other options go before what it says.
+    /// Configuration file, which names all groups. Without it, and without --iface, --tunnel, --prefix,
+    /// --follow-routes and --group: /etc/steer/steer.toml, if it is there. Other options go before what it says.
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["iface", "tunnel", "prefix", "group"]
+        conflicts_with_all = ["iface", "tunnel", "prefix", "group", "follow_routes"]
     )]
     pub config: Option<PathBuf>,
     /// LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already.
@@ -59,9 +60,20 @@ pub struct SteerArgs {
     /// Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common.
     #[arg(long, value_name = "CIDR", value_parser = plan::prefix)]
     pub prefix: Vec<IpNet>,
+    /// Take the prefixes from the kernel's routes instead: each over the tunnels that its route leads through.
+    ///
+    /// run follows the routes as they change; attach takes them as they are.
+    #[arg(long, conflicts_with = "prefix")]
+    pub follow_routes: bool,
+    /// Follow the routes of this table, a name or number; may be repeated. Without it, main.
+    #[arg(long, value_name = "TABLE", requires = "follow_routes")]
+    pub follow_table: Vec<RouteLabel>,
+    /// Follow the routes that this protocol made, a name or number (see ip-route(8)); may be repeated.
+    /// Without it, all but the kernel's own.
+    #[arg(long, value_name = "PROTO", requires = "follow_routes")]
+    pub follow_protocol: Vec<RouteLabel>,
     /// Group of tunnels to make or change; "default" if not given.
-    #[arg(long, value_name = "NAME", value_parser = plan::group_name
-    )]
+    #[arg(long, value_name = "NAME", value_parser = plan::group_name)]
     pub group: Option<String>,
     /// How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start.
     ///
@@ -123,21 +135,39 @@ impl SteerArgs {
             || !self.iface.is_empty()
             || !self.tunnel.is_empty()
             || !self.prefix.is_empty()
+            || self.follow_routes
     }
 
     /// The part that planning is about, without a configuration file.
     pub fn request(&self) -> Request {
         let group = GroupRequest {
-            name: self.group.clone().unwrap_or_else(|| GROUP_DEFAULT.into()),
+            name: self.group_name(),
             ifaces: self.iface.clone(),
             tunnels: self.tunnel.iter().cloned().map(Into::into).collect(),
             prefixes: self.prefix.clone(),
-            follows_routes: false,
+            follows_routes: self.follow_routes,
         };
         self.over(Request {
             groups: vec![group],
             ..Request::default()
         })
+    }
+
+    /// The group that follows routes, and which.
+    pub fn follows(&self) -> Vec<(String, FollowSpec)> {
+        if !self.follow_routes {
+            return Vec::new();
+        }
+        let spec = FollowSpec {
+            tables: self.follow_table.clone(),
+            protocols: self.follow_protocol.clone(),
+            metric_max: None,
+        };
+        vec![(self.group_name(), spec)]
+    }
+
+    fn group_name(&self) -> String {
+        self.group.clone().unwrap_or_else(|| GROUP_DEFAULT.into())
     }
 
     /// A request with what these arguments say of the whole gateway.

@@ -1,13 +1,14 @@
 //! Bringing the maps to what a plan says.
 
 use steer_common::abi::{
-    ABI_VERSION, Admin, Group, GroupId, Health, Placement, Settings, Tunnel, TunnelInfo, TunnelRef,
-    bitmap,
+    ABI_VERSION, Admin, Group, GroupId, Health, Placement, PrefixSource, Settings, Tunnel,
+    TunnelInfo, TunnelRef, bitmap,
 };
 
 use super::{
     Failure, health,
     hooks::is_on_lan,
+    routes,
     state::{self, KnownTunnel, encode_name},
     surroundings, sysctls,
 };
@@ -78,6 +79,12 @@ pub(super) fn write(
                 placement: Placement::Hash,
                 parent: group.id.into(),
                 members: bitmap(group.tunnels.iter().map(|tunnel| tunnel.id)),
+                prefixes_from: if group.follows_routes {
+                    PrefixSource::Routes
+                } else {
+                    PrefixSource::Operator
+                },
+                reserved: 0,
             },
         )?;
     }
@@ -91,13 +98,14 @@ pub(super) fn write(
         }
         maps.set_tunnel(tunnel.id, &ABSENT)?;
     }
-    for id in &plan.leaving {
-        remove_group(maps, *id)?;
-    }
     // Every flow is checked again once, whatever a start that was killed had changed already.
     settings.epoch = settings.epoch.wrapping_add(1);
     settings.abi_version = ABI_VERSION;
-    Ok(maps.set_settings(&settings)?)
+    maps.set_settings(&settings)?;
+    for id in &plan.leaving {
+        routes::forget(maps, *id)?;
+    }
+    Ok(())
 }
 
 fn write_tunnels(
@@ -158,9 +166,11 @@ fn lan_devices(maps: &Maps, plan: &Plan) -> Result<Vec<u32>, DatapathError> {
     Ok(found)
 }
 
+/// Those that routes bring are left alone here.
 fn write_prefixes(maps: &mut Maps, plan: &Plan) -> Result<(), DatapathError> {
-    let before = maps.prefixes()?;
-    for group in &plan.groups {
+    let before = maps.prefixes_and_holes()?;
+    let set_here = |group: &&GroupPlan| !group.follows_routes;
+    for group in plan.groups.iter().filter(set_here) {
         for prefix in &group.prefixes {
             maps.set_prefix(*prefix, group.id)?;
         }
@@ -168,31 +178,19 @@ fn write_prefixes(maps: &mut Maps, plan: &Plan) -> Result<(), DatapathError> {
     // Sorted, because there may be thousands.
     let mut planned: Vec<_> = plan.prefixes().collect();
     planned.sort();
-    for (prefix, group) in before {
-        let leaves =
-            plan.leaving.contains(&group) || plan.groups.iter().any(|planned| planned.id == group);
-        if leaves && planned.binary_search(&prefix).is_err() {
+    for (prefix, of) in before {
+        let is_of = |id: GroupId| of.group == u32::from(id);
+        let leaves = plan.leaving.iter().any(|id| is_of(*id));
+        let is_set_here = plan
+            .groups
+            .iter()
+            .filter(set_here)
+            .any(|group| is_of(group.id));
+        if (leaves || is_set_here) && planned.binary_search(&prefix).is_err() {
             maps.remove_prefix(prefix)?;
         }
     }
     Ok(())
-}
-
-/// Removes a group to which no prefix leads any more. Its bucket table stays for the next of its number.
-fn remove_group(maps: &mut Maps, id: GroupId) -> Result<(), DatapathError> {
-    for (key, _) in maps.memberships()? {
-        if key.group == u32::from(id) {
-            maps.remove_membership(key)?;
-        }
-    }
-    let group = maps.group(id)?;
-    maps.set_group(
-        id,
-        &Group {
-            placement: Placement::Absent,
-            ..group
-        },
-    )
 }
 
 fn settings_of(plan: &Plan, values: Values) -> Settings {

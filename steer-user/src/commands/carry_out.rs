@@ -75,7 +75,14 @@ impl CarryOut<'_> {
             targets: &mut outlook.targets,
             mode,
         };
+        let follower = &mut outlook.follower;
         let done = bring_about(&mut attacher, netlink, plan, values, devices).await;
+        // Last: it is here that packets begin to be steered by routes.
+        let done = done.and_then(|way| {
+            follower.apply(attacher.maps)?;
+            follower.push_events(attacher.maps)?;
+            Ok(way)
+        });
         let way = match done {
             Ok(way) => way,
             // The first error is the one to tell.

@@ -1,4 +1,4 @@
-//! The part of `steerctl run` that stays: it follows the devices and forgets idle flows.
+//! The part of `steerctl run` that stays: it follows devices and routes, and forgets idle flows.
 //!
 //! Packets do not depend on it. When it dies they keep their ways, and the
 //! next `run` goes on where it stopped.
@@ -21,6 +21,7 @@ use super::{
     detach,
     health::HealthThread,
     manager,
+    routes::{Follower, RouteWatch},
     surroundings::Conflicts,
     wanted::Wanted,
 };
@@ -85,6 +86,7 @@ pub(super) struct Daemon {
     pub(super) netlink: Netlink,
     pub(super) conflicts: Conflicts,
     pub(super) health: HealthThread,
+    pub(super) routes: RouteWatch,
 }
 
 impl Daemon {
@@ -95,6 +97,7 @@ impl Daemon {
         args: &RunArgs,
         order: HookOrder,
         wanted: Wanted,
+        follower: Follower,
     ) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
         let probes = wanted.probes.unwrap_or_default();
@@ -110,6 +113,7 @@ impl Daemon {
             controllers: Controllers::default(),
             netlink: Netlink::connect()?,
             conflicts: Conflicts::default(),
+            routes: RouteWatch::new(follower)?,
         })
     }
 
@@ -139,8 +143,10 @@ impl Daemon {
                         events = DeviceEvents::subscribe()?;
                     }
                     must_follow = !self.follow_or_warn().await;
+                    self.routes.devices_changed();
                 }
                 failure = self.health.failure() => return Err(failure),
+                () = self.routes.wait() => self.follow_routes_or_warn().await,
                 _ = heartbeat.tick() => {
                     if !self.pins.holds_maps() {
                         break End::Replaced;
@@ -150,6 +156,9 @@ impl Daemon {
                     }
                     if must_follow {
                         must_follow = !self.follow_or_warn().await;
+                    }
+                    if let Err(error) = self.look_after_routes() {
+                        log::warn!("following the routes: {error}");
                     }
                 }
                 _ = adjust.tick() => {

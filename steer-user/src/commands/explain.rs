@@ -5,7 +5,7 @@ use std::{cell::Cell, net::IpAddr};
 use steer_common::{
     abi::{
         AddressKind, BucketTable, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId,
-        HookMode, KnownAddress, Move, NO_TUNNEL, Origin, PassReason, Settings, Tunnel,
+        HookMode, KnownAddress, Move, NO_TUNNEL, Origin, PassReason, PrefixKind, Settings, Tunnel,
         TunnelCounters, TunnelId, VlanKey,
     },
     decide::{self, Place},
@@ -50,13 +50,14 @@ fn explain_report(
     key.set(src, dst, ports.0, ports.1, args.protocol);
 
     // A flow can be asked for from either side.
-    let prefixes = maps.prefixes()?;
+    let prefixes = maps.prefixes_and_holes()?;
     let longest = |addr: IpAddr| {
         prefixes
             .iter()
             .filter(|(prefix, _)| prefix.contains(&addr))
             .max_by_key(|(prefix, _)| prefix.prefix_len())
-            .map(|(_, group)| *group)
+            .filter(|(_, found)| found.kind == PrefixKind::Steered)
+            .and_then(|(_, found)| GroupId::try_from(found.group).ok())
     };
     let none = |reason: &str, home: Option<u32>| ExplainReport {
         group: home.and_then(|home| names.group(home).cloned()),

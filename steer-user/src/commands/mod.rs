@@ -24,6 +24,7 @@ mod outlook;
 mod rebalance;
 mod reload;
 mod requirements;
+mod routes;
 mod routing;
 mod show;
 mod snapshot;

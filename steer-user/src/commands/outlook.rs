@@ -5,7 +5,9 @@ use steer_common::abi::{Cause, Hook, HookKey};
 use super::{
     Failure, detach,
     hooks::{self, HookTargets},
-    machine, state,
+    machine,
+    routes::Follower,
+    state,
     wanted::Wanted,
 };
 use crate::{
@@ -39,6 +41,8 @@ pub(super) struct Outlook {
     /// The hooks that there are.
     pub(super) hooks: Vec<(HookKey, Hook)>,
     pub(super) plan: Plan,
+    /// The routes that are followed, as they are.
+    pub(super) follower: Follower,
     pub(super) targets: HookTargets,
 }
 
@@ -60,11 +64,14 @@ impl Outlook {
             (true, Some(_)) => Pinned::Steer,
         };
         let (existing, hooks) = known(pins, pinned, netns)?;
+        let mut follower = Follower::new(&wanted.follows)?;
+        follower.read(netlink).await?;
         let machine = machine::ask(netlink, &devices).await?;
         let mut plan = plan::plan(&wanted.request, &machine, &existing)?;
         if let Some(probes) = &wanted.probes {
             plan.check_probes(probes, &existing)?;
         }
+        plan.notes.extend(follower.preview(&plan, &existing));
         let there = plan.tunnels().filter(|tunnel| tunnel.ifindex != 0);
         let there = there.map(|tunnel| tunnel.name.as_str());
         let forwarding = machine::forwarding(netlink, plan.prefixes(), there).await?;
@@ -78,6 +85,7 @@ impl Outlook {
             existing,
             hooks,
             plan,
+            follower,
             targets,
         })
     }

@@ -4,7 +4,7 @@ use steer_common::abi::{AttachKind, Cause, Event, EventKind};
 
 use super::{
     Failure, carry_out::CarryOut, daemon::Daemon, difference, manager, outlook::Outlook,
-    start::summary, wanted::Wanted,
+    routes::RouteWatch, start::summary, wanted::Wanted,
 };
 use crate::{datapath::programs::Programs, output::DifferenceReport, plan::Difference};
 
@@ -93,6 +93,7 @@ impl Daemon {
         }
         self.health.probe(wanted.probes.unwrap_or_default());
         self.health.follow(outlook.devices);
+        self.routes = RouteWatch::new(outlook.follower)?;
         self.config = wanted.config;
         Ok(Reloaded {
             difference,

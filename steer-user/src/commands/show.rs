@@ -17,7 +17,7 @@ use steer_common::{
 };
 
 use super::{
-    Context, Failure, colour, hooks, print_either, requirements,
+    Context, Failure, colour, hooks, print_either, requirements, routes,
     state::{self, KnownTunnel, decode_name},
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         CountersReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
         StatusReport, TunnelReport, render_flows,
     },
-    plan::{self, FlowNumbers, health},
+    plan::{self, FlowNumbers, Target, health},
     sys,
 };
 
@@ -71,9 +71,9 @@ async fn status_report(
     for tunnel in &tunnels {
         full_packets += maps.tunnel_counters(tunnel.id)?.table_full;
     }
-    let prefixes = maps.prefixes()?;
+    let pinned = routes::read_pinned(maps, &state::groups(maps)?)?;
     let mut groups = Vec::new();
-    for (id, group) in state::groups(maps)? {
+    for (id, group) in state::home_groups(maps)? {
         let of_group: Vec<&KnownTunnel> = tunnels
             .iter()
             .filter(|tunnel| tunnel.info.group == u32::from(id))
@@ -88,16 +88,14 @@ async fn status_report(
             let flows = flows_of.get(&tunnel.id.into()).copied().unwrap_or(0);
             reports.push(tunnel_report(maps, devices, tunnel, share, flows)?);
         }
-        let mut prefixes: Vec<_> = prefixes
-            .iter()
-            .filter(|(_, of)| *of == id)
-            .map(|(prefix, _)| *prefix)
-            .collect();
-        prefixes.sort();
+        let is_of_group =
+            |target: &Target| matches!(target, Target::Group(_)) && pinned.home_of(*target) == id;
+        let prefixes = pinned.prefixes.iter();
+        let prefixes = prefixes.filter(|(_, target)| is_of_group(target));
         groups.push(GroupReport {
             name: decode_name(&group.name),
             id,
-            prefixes: prefixes.iter().map(ToString::to_string).collect(),
+            prefixes: prefixes.map(|(prefix, _)| prefix.to_string()).collect(),
             placement: match group.placement {
                 Placement::Absent => "absent".into(),
                 Placement::Hash => "hash".into(),
@@ -106,6 +104,7 @@ async fn status_report(
             epoch: settings.epoch,
             hooks: hook_reports(&context.pins, maps, netlink, Some(id)).await?,
             tunnels: reports,
+            routes: routes::report(maps, id, &group, &pinned)?,
         });
     }
     Ok(StatusReport {

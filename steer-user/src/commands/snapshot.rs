@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 use steer_common::abi::{
-    Admin, Group, GroupId, Membership, MembershipKey, Placement, Tunnel, TunnelId, TunnelInfo,
-    TunnelRef,
+    Admin, Group, GroupId, Membership, MembershipKey, Placement, Prefix, Tunnel, TunnelId,
+    TunnelInfo, TunnelRef,
 };
 
 use super::{apply::ABSENT, state};
@@ -15,7 +15,7 @@ pub(super) struct Snapshot {
     devices: Vec<(u32, TunnelRef)>,
     groups: Vec<(GroupId, Group)>,
     memberships: Vec<(MembershipKey, Membership)>,
-    prefixes: Vec<(IpNet, GroupId)>,
+    prefixes: Vec<(IpNet, Prefix)>,
 }
 
 impl Snapshot {
@@ -28,7 +28,7 @@ impl Snapshot {
             devices: maps.tunnel_devices()?,
             groups: state::groups(maps)?,
             memberships: maps.memberships()?,
-            prefixes: maps.prefixes()?,
+            prefixes: maps.prefixes_and_holes()?,
         })
     }
 
@@ -62,11 +62,11 @@ impl Snapshot {
             }
         }
         for (prefix, group) in &self.prefixes {
-            maps.set_prefix(*prefix, *group)?;
+            maps.put_prefix(*prefix, *group)?;
         }
         let mut known: Vec<IpNet> = self.prefixes.iter().map(|(prefix, _)| *prefix).collect();
         known.sort();
-        for (prefix, _) in maps.prefixes()? {
+        for (prefix, _) in maps.prefixes_and_holes()? {
             if known.binary_search(&prefix).is_err() {
                 maps.remove_prefix(prefix)?;
             }

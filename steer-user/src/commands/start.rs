@@ -6,7 +6,7 @@ use steer_common::abi::{AttachKind, HookOrder};
 
 use super::{
     Context, Failure, carry_out::CarryOut, daemon, difference, manager, outlook::Outlook,
-    print_either, print_line, requirements, wanted::Wanted,
+    print_either, print_line, requirements, routes::Follower, wanted::Wanted,
 };
 use crate::{
     cli::{ProbeArgs, RunArgs, SteerArgs},
@@ -35,6 +35,7 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure
         mut programs,
         order,
         wanted,
+        follower,
     }) = start(context, &args.steer, Some(&args.probe)).await?
     else {
         return Ok(());
@@ -43,9 +44,16 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure
     let role = context.pins.become_daemon()?;
     print_line(&line)?;
     manager::ready(&line);
-    daemon::Daemon::new(context.pins.clone(), programs, args, order, wanted)?
-        .work(signals, role)
-        .await
+    daemon::Daemon::new(
+        context.pins.clone(),
+        programs,
+        args,
+        order,
+        wanted,
+        follower,
+    )?
+    .work(signals, role)
+    .await
 }
 
 /// What a start leaves to whoever stays.
@@ -55,6 +63,8 @@ struct Started {
     programs: Programs,
     order: HookOrder,
     wanted: Wanted,
+    /// The routes as they were followed.
+    follower: Follower,
 }
 
 /// The program's own diagnostics, which only the object of a debug build has.
@@ -118,6 +128,7 @@ async fn start(
         programs,
         order: first.map_or(HookOrder::Last, |group| group.order),
         wanted,
+        follower: outlook.follower,
     }))
 }
 

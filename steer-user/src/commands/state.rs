@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use steer_common::abi::{
     Admin, GROUPS_MAX, Group, GroupId, Hook, HookKey, HookKind, Membership, MembershipKey,
-    Placement, Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
+    Placement, PrefixSource, Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
 };
 use steer_common::buckets::Member;
 
@@ -16,6 +16,7 @@ use crate::{
 };
 
 /// A tunnel as it stands in the maps.
+#[derive(Clone)]
 pub(super) struct KnownTunnel {
     /// Its number.
     pub(super) id: TunnelId,
@@ -45,7 +46,7 @@ pub(super) fn tunnels(maps: &Maps) -> Result<Vec<KnownTunnel>, DatapathError> {
     Ok(found)
 }
 
-/// All groups that there are.
+/// All groups that there are, home and derived ones.
 pub(super) fn groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError> {
     let mut found = Vec::new();
     for id in 0..GROUPS_MAX {
@@ -68,6 +69,20 @@ pub(super) fn groups_of(
     Ok(groups)
 }
 
+/// All home groups that there are.
+pub(super) fn home_groups(maps: &Maps) -> Result<Vec<(GroupId, Group)>, DatapathError> {
+    let mut found = groups(maps)?;
+    found.retain(|(id, group)| group.parent == u32::from(*id));
+    Ok(found)
+}
+
+/// The home group of each group, by its number.
+pub(super) fn home_of(groups: &[(GroupId, Group)], id: GroupId) -> GroupId {
+    let group = groups.iter().find(|(of, _)| *of == id);
+    let parent = group.and_then(|(_, group)| GroupId::try_from(group.parent).ok());
+    parent.unwrap_or(id)
+}
+
 /// Names of the LAN devices that have a hook, and their groups.
 pub(super) fn lan_devices(hooks: &[(HookKey, Hook)]) -> Vec<(String, u32)> {
     hooks
@@ -84,17 +99,16 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
     let prefixes = maps.prefixes()?;
     let hooks = maps.hooks()?;
     let lan = lan_devices(&hooks);
-    let (homes, derived): (Vec<_>, Vec<_>) = groups(maps)?
-        .into_iter()
-        .partition(|(id, group)| group.parent == u32::from(*id));
-    let groups = homes
+    let all = groups(maps)?;
+    let groups = home_groups(maps)?
         .into_iter()
         .map(|(id, group)| ExistingGroup {
             name: decode_name(&group.name),
             id,
+            follows_routes: group.prefixes_from == PrefixSource::Routes,
             prefixes: prefixes
                 .iter()
-                .filter(|(_, of)| *of == id)
+                .filter(|(_, of)| home_of(&all, *of) == id)
                 .map(|(prefix, _)| *prefix)
                 .collect(),
             ifaces: lan
@@ -130,9 +144,10 @@ pub(super) fn existing(maps: &Maps) -> Result<Existing, DatapathError> {
         mark_mask: settings.mark_mask,
         routing_slot: settings.routing_slot,
         groups,
-        derived: derived
-            .into_iter()
-            .filter_map(|(id, group)| Some((id, GroupId::try_from(group.parent).ok()?)))
+        derived: all
+            .iter()
+            .map(|(id, _)| (*id, home_of(&all, *id)))
+            .filter(|(id, home)| id != home)
             .collect(),
         former: Vec::new(),
     })

@@ -8,7 +8,7 @@ use super::Failure;
 use crate::{
     cli::{ProbeArgs, SteerArgs},
     config::{self, CONFIG_DEFAULT, Config, Group},
-    plan::{Request, health::Probes},
+    plan::{FollowSpec, Request, health::Probes},
 };
 
 /// What is asked for.
@@ -19,6 +19,8 @@ pub(super) struct Wanted {
     pub(super) config: Config,
     /// The part that planning is about.
     pub(super) request: Request,
+    /// The groups that follow routes, and which.
+    pub(super) follows: Vec<(String, FollowSpec)>,
     /// How tunnels are probed, by a daemon.
     pub(super) probes: Option<Probes>,
 }
@@ -47,6 +49,7 @@ impl Wanted {
                 ..Config::default()
             },
             request,
+            follows: args.follows(),
             probes: probe.map(|probe| probe.over(Probes::default())),
         })
     }
@@ -64,6 +67,7 @@ impl Wanted {
         Self {
             file: None,
             request: config.request(),
+            follows: config.follows(),
             probes: Some(config.probes()),
             config,
         }
@@ -80,6 +84,7 @@ impl Wanted {
             // A daemon reads it again, from wherever it is then.
             file: Some(std::path::absolute(path)?),
             request: args.over(config.request()),
+            follows: config.follows(),
             probes: probe.map(|probe| probe.over(config.probes())),
             config,
         })

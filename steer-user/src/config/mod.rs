@@ -14,10 +14,8 @@ mod values;
 pub use file::{FileError, NewWeights, load};
 pub use problem::{ConfigError, Problem};
 pub use schema::schema;
-pub use types::{
-    Config, FollowRoutes, GROUP_DEFAULT, Group, Placement, ProbeTable, Tunnel, Weights,
-};
-pub use values::{Label, Switch};
+pub use types::{Config, GROUP_DEFAULT, Group, Placement, ProbeTable, Tunnel, Weights};
+pub use values::Switch;
 
 /// Where the configuration is without `--config`.
 pub const CONFIG_DEFAULT: &str = "/etc/steer/steer.toml";

@@ -1,9 +1,19 @@
 //! What a configuration asks of planning.
 
 use super::{Config, Switch};
-use crate::plan::{GroupRequest, Request, TunnelRequest};
+use crate::plan::{FollowSpec, GroupRequest, Request, TunnelRequest};
 
 impl Config {
+    /// The groups that follow routes, and which.
+    pub fn follows(&self) -> Vec<(String, FollowSpec)> {
+        let groups = self.groups.iter();
+        let follows = groups.filter_map(|group| match &group.follow_routes {
+            Switch::On(spec) => Some((group.name.clone(), spec.clone())),
+            Switch::Off => None,
+        });
+        follows.collect()
+    }
+
     /// The part that planning is about.
     pub fn request(&self) -> Request {
         let tunnel = |tunnel: &super::Tunnel| TunnelRequest {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::plan::RouteLabel;
 
 /// The lines of what is wrong with a text.
 fn wrong(text: &str) -> Vec<String> {
@@ -40,7 +41,7 @@ fn everything_at_once() {
     };
     assert_eq!(
         routes.tables,
-        [Label::Name("main".into()), Label::Number(100)]
+        [RouteLabel::Name("main".into()), RouteLabel::Number(100)]
     );
     let probes = config.probes();
     let target = probes.of("wg1").target;

@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use steer_common::abi::{HookOrder, TUNNEL_ID_MAX, TunnelId};
 
-use super::values::{self, Label, Switch};
+use super::values::{self, Switch};
 use crate::plan::health::{ProbeSpec, Probes};
-use crate::plan::{self, HookChoice, IdleSpec, MarkMask, MssClamp, WEIGHT_DEFAULT};
+use crate::plan::{self, FollowSpec, HookChoice, IdleSpec, MarkMask, MssClamp, WEIGHT_DEFAULT};
 
 /// The name of a group for which none is given.
 pub const GROUP_DEFAULT: &str = "default";
@@ -87,7 +87,7 @@ pub struct Group {
     #[schemars(with = "Vec<String>")]
     pub prefixes: Vec<IpNet>,
     /// Take prefixes, tunnels and weights from the kernel's routes: true, or which routes.
-    pub follow_routes: Switch<FollowRoutes>,
+    pub follow_routes: Switch<FollowSpec>,
     /// How a new flow gets its tunnel.
     pub placement: Placement,
     /// Its tunnels. Not given, for the only group: all WireGuard devices.
@@ -115,18 +115,6 @@ pub enum Placement {
     /// By weighted consistent hash.
     #[default]
     Hash,
-}
-
-/// Which of the kernel's routes are followed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct FollowRoutes {
-    /// Their tables, by name or number; main if none is given.
-    pub tables: Vec<Label>,
-    /// Their protocols, by name or number; all if none is given.
-    pub protocols: Vec<Label>,
-    /// Their largest metric.
-    pub metric_max: Option<u32>,
 }
 
 /// A tunnel of a group.

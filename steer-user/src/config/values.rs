@@ -12,7 +12,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use steer_common::abi::{HookMode, HookOrder, TUNNEL_ID_MAX, TunnelId};
 
-use crate::plan::{self, HookChoice, IdleSpec, MarkMask, WEIGHT_MAX};
+use crate::plan::{self, HookChoice, IdleSpec, MarkMask, RouteLabel, WEIGHT_MAX};
 
 /// The largest flow table.
 pub(super) const MAX_FLOWS_MAX: u32 = crate::cli::MAX_FLOWS_MAX;
@@ -25,15 +25,6 @@ pub(super) const MTU_MAX: u32 = 65_535;
 pub(super) const COUNT_MAX: u32 = 100;
 /// Multiples of a usual time.
 pub(super) const MULTIPLE_MAX: f64 = 1_000.0;
-
-/// A name or a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Label {
-    /// A number.
-    Number(u32),
-    /// A name.
-    Name(String),
-}
 
 /// `false`, or `true` or a table that says more.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +117,7 @@ impl JsonSchema for Word {
     }
 }
 
-impl<'de> Deserialize<'de> for Label {
+impl<'de> Deserialize<'de> for RouteLabel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let Word(text) = Word::deserialize(deserializer)?;
         let is_number = text
@@ -142,13 +133,13 @@ impl<'de> Deserialize<'de> for Label {
     }
 }
 
-impl JsonSchema for Label {
+impl JsonSchema for RouteLabel {
     fn inline_schema() -> bool {
         true
     }
 
     fn schema_name() -> Cow<'static, str> {
-        "Label".into()
+        "RouteLabel".into()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {

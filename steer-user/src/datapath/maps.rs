@@ -203,11 +203,22 @@ impl Maps {
     pub fn swap_buckets(&mut self, group: GroupId, members: &[Member]) -> Result<()> {
         let mut table = Box::new(BucketTable::zeroed());
         buckets::fill(&mut table.buckets, members);
-        if self.buckets(group)?.is_some_and(|now| now == table) {
-            return Ok(());
+        match self.buckets(group)? {
+            // Often so when tunnels change that are not in this group; and waiting takes its time.
+            Some(before) if before == table => return Ok(()),
+            Some(_) => wait_for_packets(),
+            // Its memory comes from where removed ones go, which were waited for.
+            None => {}
         }
-        wait_for_packets();
         self.bucket_tables.set(&u32::from(group), &*table)
+    }
+
+    /// Removes a group's bucket table, if it has one.
+    pub fn remove_buckets(&mut self, group: GroupId) -> Result<()> {
+        if self.bucket_tables.remove(&u32::from(group))? {
+            wait_for_packets();
+        }
+        Ok(())
     }
 
     /// A group's bucket table, if it has one.
@@ -266,7 +277,7 @@ impl Maps {
     }
 }
 
-/// Waits until every packet that was under way has passed: the element that the last swap took out
+/// Waits until every packet that was under way has passed: the element that the last swap or removal took out
 /// is the memory of the next one (`kernel/bpf/hashtab.c`), and somebody may still be reading it.
 fn wait_for_packets() {
     /// `MEMBARRIER_CMD_GLOBAL` of `linux/membarrier.h`: an RCU grace period.

@@ -15,6 +15,9 @@ mod netns;
 mod nexthop;
 pub mod offload;
 mod qdisc;
+mod route_events;
+mod route_names;
+mod route_table;
 mod routes;
 mod routing;
 mod rule;
@@ -32,7 +35,11 @@ pub use lookup::{KernelRoute, PacketOrigin, RouteQuery};
 pub use marks::{MarkUser, mark_users};
 pub use netfilter::{DevicePattern, DeviceSet, Finding, FindingKind, Netfilter, PacketFamily};
 pub use netns::enter_netns;
+pub use nexthop::NextHop;
 pub use qdisc::{IngressQdisc, TcFilter};
+pub use route_events::RouteEvents;
+pub use route_names::RouteNames;
+pub use route_table::{Hop, Leads, Noted, Place, ROUTE_TABLE_MAIN, Route, RouteNotice, RouteTable};
 pub use routes::{NoRoute, RouteOutcome, TunnelRoute};
 pub use routing::{Family, OwnRouting, ROUTE_PROTOCOL};
 pub use rule::{MarkRule, Rule, RuleAction};
@@ -112,6 +119,13 @@ impl NetError {
             cause,
         }
     }
+}
+
+/// The name of a device, or its number where there is no such device any more.
+pub fn device_name(ifindex: u32) -> String {
+    let name = nix::net::if_::if_indextoname(ifindex);
+    let name = name.map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|_| format!("device {ifindex}"))
 }
 
 fn aftermath(undone: &[String], left: &[String]) -> String {

@@ -137,7 +137,7 @@ impl Netlink {
     }
 
     /// All routes of one table, or steer's of all tables.
-    async fn listed_routes(
+    pub(super) async fn listed_routes(
         &self,
         family: Family,
         table: Option<u32>,
@@ -293,7 +293,7 @@ fn tunnel_route(family: Family, message: &RouteMessage) -> TunnelRoute {
     }
 }
 
-fn table_of(route: &RouteMessage) -> u32 {
+pub(super) fn table_of(route: &RouteMessage) -> u32 {
     let table = route
         .attributes
         .iter()
@@ -314,7 +314,7 @@ fn oif(route: &RouteMessage) -> Option<u32> {
         })
 }
 
-fn priority(route: &RouteMessage) -> u32 {
+pub(super) fn priority(route: &RouteMessage) -> u32 {
     let priority = route
         .attributes
         .iter()

@@ -12,6 +12,7 @@ mod drain;
 mod events;
 mod flows;
 mod plan;
+mod routes;
 mod status;
 mod table;
 mod tunnels;
@@ -30,6 +31,7 @@ pub use plan::{
     DetachReport, IdleReport, PlanReport, PlannedGroupReport, PlannedHookReport, PlannedRuleReport,
     PlannedTunnelReport, SysctlReport,
 };
+pub use routes::{RouteHopReport, RouteSetReport, RoutesReport, shortened};
 pub use status::{GroupReport, HookReport, StatusReport, TunnelReport};
 pub use tunnels::{EndReport, NewTunnelReport, TunnelsPlanReport};
 

@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::routes::shortened;
 use super::table::{self, Cell, Tone, bytes, number, paint, percent, seconds, text};
-use super::{Colour, CountersReport, FlowTableReport, PassedReport};
+use super::{Colour, CountersReport, FlowTableReport, PassedReport, RoutesReport};
 
 /// Everything that steer does on this machine.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,6 +54,8 @@ pub struct GroupReport {
     pub hooks: Vec<HookReport>,
     /// Its tunnels, in the order of their ids.
     pub tunnels: Vec<TunnelReport>,
+    /// The routes that its prefixes come from; `null` when they were given.
+    pub routes: Option<RoutesReport>,
 }
 
 /// A hook.
@@ -183,10 +186,10 @@ impl GroupReport {
             out,
             "group {}: {} over {takes_new} of {} tunnels ({}, seed {:#x}, epoch {})",
             self.name,
-            if self.prefixes.is_empty() {
-                "no prefix".into()
-            } else {
-                self.prefixes.join(", ")
+            match &self.routes {
+                _ if self.prefixes.is_empty() => "no prefix".into(),
+                Some(_) => shortened(&self.prefixes),
+                None => self.prefixes.join(", "),
             },
             self.tunnels.len(),
             self.placement,
@@ -211,6 +214,9 @@ impl GroupReport {
         };
         for (hook, what) in hooks {
             let _ = writeln!(out, "  {what}: {}", self.render_hooks(hook, colour));
+        }
+        if let Some(routes) = &self.routes {
+            out.push_str(&routes.render());
         }
         if takes_new == 0 {
             let warning = "no tunnel takes new flows: they are left to the kernel";

@@ -203,6 +203,7 @@ impl Difference {
                 self.compare(group, None, "order", before, name(planned.order));
             }
         }
+        let group_is_known = known.is_some();
         let known = known.unwrap_or(&nothing);
         for tunnel in &planned.tunnels {
             let same = |known: &&ExistingTunnel| known.name == tunnel.name;
@@ -214,6 +215,18 @@ impl Difference {
                 self.add(group, object, EntryKind::Leaves);
                 self.leaving.push(tunnel.id);
             }
+        }
+        let source = |follows_routes| match follows_routes {
+            true => "the kernel's routes".to_owned(),
+            false => "given ones".to_owned(),
+        };
+        let (before, after) = (known.follows_routes, planned.follows_routes);
+        if group_is_known {
+            self.compare(group, None, "prefixes", source(before), source(after));
+        }
+        if after {
+            // The routes say which.
+            return;
         }
         let mut placed = known.prefixes.clone();
         placed.sort();

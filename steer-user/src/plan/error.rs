@@ -169,6 +169,15 @@ pub enum PlanError {
         prefix: IpNet,
         sysctl: String,
     },
+    #[error(
+        "tunnel {tunnel}: {sysctl} is strict: replies that come by it would be dropped whenever the \
+         routes that are followed do not lead through it"
+    )]
+    StrictWithRoutes { tunnel: String, sysctl: String },
+    #[error("route table {name}: no such table")]
+    NoSuchRouteTable { name: String, existing: Vec<String> },
+    #[error("route protocol {name}: no such protocol")]
+    NoSuchRouteProtocol { name: String, existing: Vec<String> },
     #[error("--max-flows {wanted}: the flow table is there already, with {found} entries")]
     MaxFlowsFixed { wanted: u32, found: u32 },
 }
@@ -249,7 +258,13 @@ impl PlanError {
                 format!("more bits, or a smaller id: --tunnel {tunnel}@0")
             }
             Self::NoRoutingSlot => "see ip rule, preferences from 5210".into(),
-            Self::StrictReversePath { sysctl, .. } => {
+            Self::NoSuchRouteTable { existing, .. } => {
+                format!("give its number, or one of: {}", existing.join(", "))
+            }
+            Self::NoSuchRouteProtocol { existing, .. } => {
+                format!("give its number, or one of: {}", existing.join(", "))
+            }
+            Self::StrictReversePath { sysctl, .. } | Self::StrictWithRoutes { sysctl, .. } => {
                 format!("sysctl -w {sysctl}=2, or --fix")
             }
             Self::UnknownDevice { existing, .. } => list(existing, "such devices"),

@@ -119,6 +119,7 @@ fn place(existing: &mut Existing, planned: &GroupPlan) {
         name: planned.name.clone(),
         id: planned.id,
         prefixes: planned.prefixes.clone(),
+        follows_routes: planned.follows_routes,
         ifaces: planned.hooks.iter().map(|hook| hook.name.clone()).collect(),
         order: Some(planned.order),
         tunnels: planned

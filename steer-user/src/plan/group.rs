@@ -27,7 +27,6 @@ pub(super) fn plan(
     // A bare `run` after the loader was killed goes on with what it finds.
     let adopted = group.filter(|_| {
         !request.is_whole
-            && !asked.follows_routes
             && asked.ifaces.is_empty()
             && asked.tunnels.is_empty()
             && asked.prefixes.is_empty()
@@ -102,9 +101,18 @@ pub(super) fn plan(
     }
 
     let found: Vec<&Device> = found.into_iter().flatten().collect();
+    let is_kept = !asked.follows_routes && adopted.is_some_and(|group| group.follows_routes);
+    if is_kept {
+        notes.push(
+            "the prefixes are those of routes that were followed, and stay as they are; \
+             --follow-routes goes on following them"
+                .into(),
+        );
+    }
+    let follows_routes = asked.follows_routes || is_kept;
     let mut prefixes = match adopted {
+        _ if follows_routes => Vec::new(),
         Some(group) => group.prefixes.clone(),
-        None if asked.follows_routes => Vec::new(),
         None if asked.prefixes.is_empty() => discover::prefixes(devices, &found, &others, notes)?,
         None => asked.prefixes.clone(),
     };
@@ -128,7 +136,7 @@ pub(super) fn plan(
         hooks,
         tunnels,
         prefixes,
-        follows_routes: asked.follows_routes,
+        follows_routes,
     })
 }
 

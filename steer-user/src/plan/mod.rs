@@ -9,6 +9,7 @@ pub mod doctor;
 mod error;
 mod events;
 mod flow;
+mod follow;
 mod gateway;
 mod group;
 pub mod health;
@@ -22,6 +23,7 @@ mod prefixes;
 pub mod rebalance;
 mod replies;
 mod requirements;
+mod routes;
 mod surroundings;
 mod tiers;
 mod tunnels;
@@ -35,6 +37,7 @@ pub use difference::{Difference, Entry, EntryKind};
 pub use error::PlanError;
 pub use events::{changes, decode_name, encode_name, hook_changes};
 pub use flow::{FlowEndpoint, FlowNumbers, protocol, protocol_name};
+pub use follow::{FollowSpec, RouteLabel};
 pub use gateway::plan;
 pub use limits::{FLOW_BYTES, Idle, default_max_flows};
 pub use marks::{MarkMask, Marks, own_routing};
@@ -43,6 +46,10 @@ pub use pace::{DrainPace, RATE_MAX, Rate};
 pub use prefixes::{check_prefix, conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
 pub use requirements::{RequirementError, check_capabilities, check_kernel};
+pub use routes::{
+    DerivedGroup, FollowRoutes, Following, GroupCount, HopSet, Left, LeftReason, Pinned, Steps,
+    Target, follow,
+};
 pub use surroundings::{Surroundings, surroundings};
 pub use tiers::{Candidate as TunnelCandidate, members};
 pub use tunnels::{

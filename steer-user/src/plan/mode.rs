@@ -170,8 +170,7 @@ impl<'a> Facts<'a> {
     /// The sysctl by which the kernel checks the sources of what enters by a LAN device (IPv4 only).
     fn strict_lan(&self) -> Option<String> {
         let is_strict = |name: &&&str| self.machine.strict.iter().any(|strict| strict == **name);
-        self.prefixes()
-            .any(|prefix| matches!(prefix, IpNet::V4(_)))
+        self.has_prefix_of(PacketFamily::Ipv4)
             .then(|| self.lan.iter().find(is_strict))?
             .map(|name| rp_filter_name(name))
     }
@@ -279,11 +278,12 @@ impl<'a> Facts<'a> {
     }
 
     fn has_prefix_of(&self, family: PacketFamily) -> bool {
-        self.prefixes().any(|prefix| match family {
+        let is_of = |prefix: &IpNet| match family {
             PacketFamily::Both => true,
             PacketFamily::Ipv4 => matches!(prefix, IpNet::V4(_)),
             PacketFamily::Ipv6 => matches!(prefix, IpNet::V6(_)),
-        })
+        };
+        self.groups.iter().any(|group| group.follows_routes) || self.prefixes().any(is_of)
     }
 }
 

@@ -41,6 +41,13 @@ const MAPPED: IpNet = IpNet::V6(Ipv6Net::new_assert(
     96,
 ));
 
+/// Whether the packet path leaves all addresses of a prefix to the kernel, or could not tell them apart from
+/// others.
+pub(super) fn is_never_steered(prefix: IpNet) -> bool {
+    let is_local = SCOPES.iter().any(|(_, network)| network.contains(&prefix));
+    is_local || prefix.prefix_len() > 0 && prefix.contains(&MAPPED)
+}
+
 /// Checks one prefix by itself.
 pub fn check_prefix(prefix: IpNet) -> Result<(), PlanError> {
     if prefix.prefix_len() == 0 {

@@ -51,10 +51,22 @@ impl Plan {
                 let Some((_, filter)) = filters.find(|(name, _)| *name == tunnel.name) else {
                     continue;
                 };
-                let Some(prefix) = drops_replies(tunnel.ifindex, *filter, &routes) else {
-                    continue;
-                };
                 let name = rp_filter_name(&tunnel.name);
+                let error = match drops_replies(tunnel.ifindex, *filter, &routes) {
+                    Some(prefix) => PlanError::StrictReversePath {
+                        tunnel: tunnel.name.clone(),
+                        prefix,
+                        sysctl: name.clone(),
+                    },
+                    // What the routes are now says nothing of later.
+                    None if group.follows_routes && filter.is_strict() => {
+                        PlanError::StrictWithRoutes {
+                            tunnel: tunnel.name.clone(),
+                            sysctl: name.clone(),
+                        }
+                    }
+                    None => continue,
+                };
                 if self.fix || tunnel.rp_filter_before != 0 {
                     tunnel.rp_filter_before = filter.device + 1;
                     notes.push(format!(
@@ -69,11 +81,6 @@ impl Plan {
                     });
                     continue;
                 }
-                let error = PlanError::StrictReversePath {
-                    tunnel: tunnel.name.clone(),
-                    prefix,
-                    sysctl: name,
-                };
                 if !tunnel.is_known {
                     return Err(error);
                 }
@@ -89,7 +96,8 @@ impl Plan {
         let mut notes = Vec::new();
         for family in &forwarding.off {
             let is_used = |prefix: IpNet| Family::from(prefix.addr()) == *family;
-            if self.prefixes().any(is_used) {
+            let follows_routes = self.groups.iter().any(|group| group.follows_routes);
+            if follows_routes || self.prefixes().any(is_used) {
                 notes.push(not_forwarded(*family, self.mode));
             }
         }

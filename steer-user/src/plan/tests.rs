@@ -109,6 +109,7 @@ fn existing(group: &str) -> Existing {
         max_flows: Some(70_000),
         hook: HookMode::Ingress,
         groups: vec![ExistingGroup {
+            follows_routes: false,
             name: group.into(),
             id: 0,
             prefixes: networks(&["10.2.0.0/16"]),

@@ -150,8 +150,10 @@ pub struct ExistingGroup {
     pub name: String,
     /// Its number.
     pub id: GroupId,
-    /// Its prefixes.
+    /// Its prefixes, also those that routes have put into groups derived from it.
     pub prefixes: Vec<IpNet>,
+    /// They are those of routes.
+    pub follows_routes: bool,
     /// Its LAN devices.
     pub ifaces: Vec<String>,
     /// Where its programs stand among others; `None` when it has none.

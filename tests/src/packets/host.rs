@@ -17,7 +17,7 @@ use steer_common::{
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
-use super::world::{Buckets, GONE, LAN_IFINDEX, LAN_MAC, MTU, SMALL, SMALL_MTU, World};
+use super::world::{Buckets, GONE, HOLE, LAN_IFINDEX, LAN_MAC, MTU, SMALL, SMALL_MTU, World};
 
 /// A packet in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -236,6 +236,7 @@ impl Tables for HostTables {
             })
             .max_by_key(|(_, length, _)| length)
             .map(|&(_, _, group)| group)
+            .filter(|group| *group != HOLE)
     }
 
     fn home_of(&self, group: GroupId) -> GroupId {

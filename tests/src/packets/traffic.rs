@@ -300,12 +300,14 @@ fn bend(random: &mut Random, recipe: &mut Recipe) {
             _ => recipe.dst_port = random.pick(&[4_789, 6_081, 51_820]),
         },
         _ => {
-            let odd: [IpAddr; 18] = [
+            let odd: [IpAddr; 20] = [
                 Ipv4Addr::LOCALHOST.into(),
                 Ipv4Addr::new(169, 254, 3, 4).into(),
                 Ipv4Addr::BROADCAST.into(),
                 Ipv4Addr::new(10, 2, 8, 1).into(),
                 Ipv4Addr::new(10, 2, 9, 0).into(),
+                Ipv4Addr::new(10, 2, 64, 2).into(),
+                Ipv4Addr::new(10, 2, 96, 2).into(),
                 Ipv6Addr::LOCALHOST.into(),
                 Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1).into(),
                 Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0x0a01, 2).into(),

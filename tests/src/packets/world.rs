@@ -9,7 +9,8 @@ use std::{
 use steer_common::{
     abi::{
         ABI_VERSION, AddressKind, Admin, BUCKETS, Group, GroupId, Health, HookMode, KnownAddress,
-        NAME_BYTES, NO_TUNNEL, Placement, Settings, Tunnel, TunnelId, VlanKey, bitmap,
+        NAME_BYTES, NO_TUNNEL, Placement, PrefixSource, Settings, Tunnel, TunnelId, VlanKey,
+        bitmap,
     },
     buckets::{self, Member},
     key::mapped,
@@ -33,6 +34,8 @@ pub const ONLY_0: GroupId = 7;
 pub const ONLY_1: GroupId = 8;
 /// One of both, with more for tunnel 1.
 pub const MORE_OF_1: GroupId = 9;
+/// Instead of a group: a prefix in a steered one that is left to the kernel.
+pub const HOLE: GroupId = GroupId::MAX;
 /// Tunnels that have a device: 0 and 1 in [`GROUP`], 2 disabled, 3 draining, 4 down, 5 with
 /// [`SMALL_MTU`].
 pub const DEVICES: [&str; 6] = ["t0", "t1", "t2", "t3", "t4", "t5"];
@@ -55,7 +58,7 @@ pub type Buckets = Arc<[TunnelId; BUCKETS]>;
 pub struct World {
     /// What holds for every group.
     pub settings: Settings,
-    /// Address, length and group of each steered prefix.
+    /// Address, length and group of each steered prefix, and of each [`HOLE`].
     pub prefixes: Vec<([u8; 16], u32, GroupId)>,
     /// What is known of single addresses.
     pub addresses: Vec<([u8; 16], KnownAddress)>,
@@ -107,6 +110,8 @@ pub fn group(parent: GroupId, members: &[TunnelId]) -> Group {
         placement: Placement::Hash,
         parent: parent.into(),
         members: bitmap(members.iter().copied()),
+        prefixes_from: PrefixSource::Operator,
+        reserved: 0,
     }
 }
 
@@ -205,6 +210,7 @@ impl World {
     /// | `10.7.0.0/16` | 5 | 6, whose device is gone |
     /// | `10.8.0.0/16`, `fd00:8::/32` | 6 | 5, with a smaller MTU |
     /// | `10.2.64.0/18`, `fd00:2:64::/48` | 8, derived from 0 | 1 |
+    /// | `10.2.96.0/24`, `fd00:2:64:96::/64` | holes in 8 | |
     ///
     /// Groups 7 and 9 are derived from group 0, too, and have no prefix at first.
     pub fn new(devices: [u32; DEVICES.len()]) -> Self {
@@ -238,6 +244,12 @@ impl World {
                     Ipv6Addr::new(0xfd00, 2, 0x64, 0, 0, 0, 0, 0).octets(),
                     48,
                     ONLY_1,
+                ),
+                (mapped([10, 2, 96, 0]), 96 + 24, HOLE),
+                (
+                    Ipv6Addr::new(0xfd00, 2, 0x64, 0x96, 0, 0, 0, 0).octets(),
+                    64,
+                    HOLE,
                 ),
                 v4(3, 1),
                 v6(3, 1),

@@ -22,7 +22,7 @@ use crate::packets::{
     random::Random,
     recipe::Hook,
     traffic::Traffic,
-    world::{self, DEVICES, GROUP, MORE_OF_1, ONLY_0, ONLY_1},
+    world::{self, DEVICES, GROUP, HOLE, MORE_OF_1, ONLY_0, ONLY_1},
 };
 
 /// Packets between two comparisons of everything.
@@ -34,8 +34,8 @@ const REMEMBERED: usize = 32;
 /// Few, so that the table fills up.
 const FLOWS: u32 = 4_096;
 /// Prefixes of the world that change their group, and the groups: of one home, and of others.
-const ROUTED: usize = 4;
-const GROUPS: [GroupId; 5] = [GROUP, GROUP, ONLY_0, ONLY_1, MORE_OF_1];
+const ROUTED: usize = 6;
+const GROUPS: [GroupId; 6] = [GROUP, GROUP, ONLY_0, ONLY_1, MORE_OF_1, HOLE];
 const OTHER_GROUPS: [GroupId; 2] = [1, 6];
 
 /// What to send.

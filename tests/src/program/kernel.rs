@@ -13,8 +13,8 @@ use bytemuck::{CheckedBitPattern, NoUninit};
 use nix::sched::sched_getcpu;
 use steer_common::abi::{
     BUCKETS, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, Group, GroupId, LanDevice,
-    LinkLayer, PassReason, Prefix, Settings, Tunnel, TunnelCounters, TunnelId, TunnelRef, maps,
-    programs,
+    LinkLayer, PassReason, Prefix, PrefixKind, Settings, Tunnel, TunnelCounters, TunnelId,
+    TunnelRef, maps, programs,
 };
 use steer_user::datapath::object::OBJECT;
 
@@ -25,7 +25,7 @@ use super::{
 use crate::packets::{
     build::Arrival,
     recipe::Hook,
-    world::{Buckets, World},
+    world::{Buckets, GROUP, HOLE, World},
 };
 
 /// What a program answers to let a packet go on.
@@ -164,10 +164,17 @@ impl Kernel {
 
     /// Says which group a prefix belongs to.
     pub fn set_prefix(&mut self, addr: [u8; 16], length: u32, group: GroupId) -> Result<()> {
-        let value = Prefix {
-            group: group.into(),
+        let value = match group {
+            HOLE => Prefix {
+                group: GROUP.into(),
+                kind: PrefixKind::Hole,
+            },
+            group => Prefix {
+                group: group.into(),
+                kind: PrefixKind::Steered,
+            },
         };
-        let mut map = LpmTrie::<_, [u8; 16], [u8; 4]>::try_from(self.map_mut(maps::PREFIXES)?)?;
+        let mut map = LpmTrie::<_, [u8; 16], [u8; 8]>::try_from(self.map_mut(maps::PREFIXES)?)?;
         Ok(map.insert(&Key::new(length, addr), raw(&value), 0)?)
     }
 

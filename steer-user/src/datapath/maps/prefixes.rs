@@ -1,35 +1,66 @@
-//! The steered prefixes.
+//! The prefixes.
 
 use std::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
-use steer_common::abi::{GroupId, maps};
+use steer_common::abi::{GroupId, Prefix, PrefixKind, maps};
 
 use super::{DatapathError, Maps, Result};
-use crate::datapath::records::on;
+use crate::datapath::records::{decode, encode, on};
 
 impl Maps {
-    /// All prefixes and the groups that they belong to.
+    /// All steered prefixes and the groups that they belong to.
     pub fn prefixes(&self) -> Result<Vec<(IpNet, GroupId)>> {
+        let mut found = Vec::new();
+        for (prefix, Prefix { group, kind }) in self.prefixes_and_holes()? {
+            if kind == PrefixKind::Steered {
+                let bad = |_| DatapathError::BadElement {
+                    map: maps::PREFIXES,
+                };
+                found.push((prefix, GroupId::try_from(group).map_err(bad)?));
+            }
+        }
+        Ok(found)
+    }
+
+    /// All prefixes, also those inside others that are left to the kernel.
+    pub fn prefixes_and_holes(&self) -> Result<Vec<(IpNet, Prefix)>> {
         self.prefixes
             .iter()
             .map(|element| {
                 let (key, value) = element.map_err(on(maps::PREFIXES))?;
-                let bad = || DatapathError::BadElement {
+                let prefix = prefix_of(key.data(), key.prefix_len());
+                let prefix = prefix.ok_or(DatapathError::BadElement {
                     map: maps::PREFIXES,
-                };
-                let prefix = prefix_of(key.data(), key.prefix_len()).ok_or_else(bad)?;
-                let group = GroupId::try_from(u32::from_ne_bytes(value)).map_err(|_| bad())?;
-                Ok((prefix, group))
+                })?;
+                Ok((prefix, decode(maps::PREFIXES, &value)?))
             })
             .collect()
     }
 
     /// Adds a prefix to a group.
     pub fn set_prefix(&mut self, prefix: IpNet, group: GroupId) -> Result<()> {
+        let group = group.into();
+        let kind = PrefixKind::Steered;
+        self.put_prefix(prefix, Prefix { group, kind })
+    }
+
+    /// Leaves a prefix inside one of this home group to the kernel.
+    pub fn set_hole(&mut self, prefix: IpNet, home: GroupId) -> Result<()> {
+        let group = home.into();
+        let kind = PrefixKind::Hole;
+        self.put_prefix(prefix, Prefix { group, kind })
+    }
+
+    /// Sets a prefix as it was read.
+    pub fn put_prefix(&mut self, prefix: IpNet, value: Prefix) -> Result<()> {
         self.prefixes
-            .insert(&key_of(prefix), u32::from(group).to_ne_bytes(), 0)
+            .insert(
+                &key_of(prefix),
+                encode::<{ size_of::<Prefix>() }>(&value),
+                0,
+            )
             .map_err(on(maps::PREFIXES))
     }
 

@@ -64,6 +64,7 @@ fn sample() -> StatusReport {
                     ..hook("wg1", 8, "learn")
                 },
             ],
+            routes: None,
             tunnels: vec![
                 TunnelReport {
                     share: 1.0,

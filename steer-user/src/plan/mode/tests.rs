@@ -128,6 +128,7 @@ impl Case {
             memory_bytes: 1 << 32,
         };
         let groups = [GroupPlan {
+            follows_routes: false,
             name: "default".into(),
             id: 0,
             is_known: self.is_known,
@@ -135,7 +136,6 @@ impl Case {
             hooks: Vec::new(),
             tunnels: self.tunnels,
             prefixes: vec!["10.2.0.0/16".parse().expect("a network")],
-            follows_routes: false,
         }];
         let facts = Facts {
             machine: &machine,

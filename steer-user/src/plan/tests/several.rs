@@ -31,6 +31,7 @@ fn lines(existing: &Existing, plan: &Plan) -> Vec<String> {
 /// What there is when a plan was carried out.
 fn carried_out(plan: &Plan) -> Existing {
     let groups = plan.groups.iter().map(|group| ExistingGroup {
+        follows_routes: group.follows_routes,
         name: group.name.clone(),
         id: group.id,
         prefixes: group.prefixes.clone(),

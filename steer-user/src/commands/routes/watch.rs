@@ -1,0 +1,169 @@
+//! The daemon's part: hearing of routes, and when to act on it.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{sleep_until, timeout_at};
+
+use super::Follower;
+use crate::{
+    commands::{Failure, daemon::Daemon},
+    net::{NetError, Netlink, Noted, RouteEvents},
+};
+
+/// What comes within this time is done at once.
+const GATHER: Duration = Duration::from_millis(2);
+/// The least time between two listings of all routes, where messages do not suffice.
+const READ_PAUSE: Duration = Duration::from_millis(500);
+/// All routes are listed this often, whatever the kernel's messages were.
+const READ_AGAIN: Duration = Duration::from_mins(1);
+/// When to try again what failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// The least time between two events.
+const EVENT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Follows routes for as long as the daemon is there.
+#[derive(Default)]
+pub(in crate::commands) struct RouteWatch {
+    follower: Follower,
+    /// `None` when nothing is followed.
+    events: Option<RouteEvents>,
+    /// When there is something to do.
+    due: Option<Instant>,
+    /// Messages do not suffice.
+    must_read: bool,
+    read_at: Option<Instant>,
+    told_at: Option<Instant>,
+    /// How long it took the last time.
+    took: Duration,
+}
+
+impl RouteWatch {
+    /// Goes on from what a start read and applied. What changed since is looked for at once.
+    pub(in crate::commands) fn new(follower: Follower) -> Result<Self, NetError> {
+        if follower.is_idle() {
+            return Ok(Self::default());
+        }
+        Ok(Self {
+            follower,
+            events: Some(RouteEvents::subscribe()?),
+            due: Some(Instant::now()),
+            must_read: true,
+            ..Self::default()
+        })
+    }
+
+    /// Waits until there is something to do.
+    ///
+    /// Cancel safe: what was heard is noted.
+    pub(in crate::commands) async fn wait(&mut self) {
+        let Some(events) = &mut self.events else {
+            return std::future::pending().await;
+        };
+        loop {
+            let again = self.read_at.unwrap_or_else(Instant::now) + READ_AGAIN;
+            let until = self.due.unwrap_or(again);
+            let Ok(heard) = timeout_at(until.into(), events.next()).await else {
+                break;
+            };
+            let noted = match heard {
+                Some(notice) => self.follower.note(notice),
+                None => {
+                    log::warn!("the kernel's route messages stopped; listening anew");
+                    // Until then there is nothing to hear.
+                    sleep_until((Instant::now() + RETRY).into()).await;
+                    match RouteEvents::subscribe() {
+                        Ok(anew) => *events = anew,
+                        Err(error) => log::warn!("{error}"),
+                    }
+                    Noted::Unsure
+                }
+            };
+            self.must_read |= noted == Noted::Unsure;
+            if noted != Noted::Nothing {
+                let pause = GATHER.max(2 * self.took);
+                self.due.get_or_insert_with(|| Instant::now() + pause);
+            }
+        }
+        self.must_read |= self.due.is_none();
+    }
+
+    /// Devices changed: routes go with them, and the kernel does not always say so.
+    pub(in crate::commands) fn devices_changed(&mut self) {
+        self.must_read = true;
+        self.due.get_or_insert_with(|| Instant::now() + GATHER);
+    }
+
+    /// Notes what is there already, without waiting.
+    fn note_all(&mut self) {
+        let Some(events) = &mut self.events else {
+            return;
+        };
+        while let Some(notice) = events.next_at_once() {
+            self.must_read |= self.follower.note(notice) == Noted::Unsure;
+        }
+    }
+
+    async fn read(&mut self, netlink: &Netlink) -> Result<(), NetError> {
+        self.follower.read(netlink).await?;
+        self.read_at = Some(Instant::now());
+        self.must_read = false;
+        Ok(())
+    }
+}
+
+impl Daemon {
+    /// Does what is due for the routes; what went wrong is tried again.
+    pub(in crate::commands) async fn follow_routes_or_warn(&mut self) {
+        if let Err(error) = self.follow_routes().await {
+            log::warn!("following the routes: {error}");
+            self.routes.due = Some(Instant::now() + RETRY);
+        }
+    }
+
+    async fn follow_routes(&mut self) -> Result<(), Failure> {
+        let start = Instant::now();
+        self.routes.due = None;
+        self.routes.note_all();
+        if self.routes.must_read {
+            let soonest = self.routes.read_at.map_or(start, |at| at + READ_PAUSE);
+            if soonest > start {
+                // Until then by what is known.
+                self.routes.due = Some(soonest);
+            } else {
+                self.routes.read(&self.netlink).await?;
+            }
+        }
+        let _lock = self.pins.lock()?;
+        if !self.is_current()? {
+            return Ok(());
+        }
+        self.routes.follower.apply(&mut self.maps)?;
+        self.tell_of_routes()?;
+        self.routes.took = start.elapsed();
+        Ok(())
+    }
+
+    /// What is not urgent: events that were held back, and groups that are out of use.
+    pub(in crate::commands) fn look_after_routes(&mut self) -> Result<(), Failure> {
+        let follower = &self.routes.follower;
+        if !follower.has_news() && !follower.has_leftovers() {
+            return Ok(());
+        }
+        let _lock = self.pins.lock()?;
+        if !self.is_current()? {
+            return Ok(());
+        }
+        self.tell_of_routes()?;
+        Ok(self.routes.follower.forget_leftovers(&mut self.maps)?)
+    }
+
+    fn tell_of_routes(&mut self) -> Result<(), Failure> {
+        let told_at = self.routes.told_at;
+        let is_time = told_at.is_none_or(|at| at.elapsed() >= EVENT_PAUSE);
+        if is_time && self.routes.follower.has_news() {
+            self.routes.follower.push_events(&mut self.maps)?;
+            self.routes.told_at = Some(Instant::now());
+        }
+        Ok(())
+    }
+}
