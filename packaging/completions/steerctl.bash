@@ -19,6 +19,9 @@ _steerctl() {
             steerctl,attach)
                 cmd="steerctl__subcmd__attach"
                 ;;
+            steerctl,check)
+                cmd="steerctl__subcmd__check"
+                ;;
             steerctl,completions)
                 cmd="steerctl__subcmd__completions"
                 ;;
@@ -28,8 +31,17 @@ _steerctl() {
             steerctl,disable)
                 cmd="steerctl__subcmd__disable"
                 ;;
+            steerctl,doctor)
+                cmd="steerctl__subcmd__doctor"
+                ;;
+            steerctl,drain)
+                cmd="steerctl__subcmd__drain"
+                ;;
             steerctl,enable)
                 cmd="steerctl__subcmd__enable"
+                ;;
+            steerctl,events)
+                cmd="steerctl__subcmd__events"
                 ;;
             steerctl,explain)
                 cmd="steerctl__subcmd__explain"
@@ -49,6 +61,9 @@ _steerctl() {
             steerctl,tunnels)
                 cmd="steerctl__subcmd__tunnels"
                 ;;
+            steerctl,undrain)
+                cmd="steerctl__subcmd__undrain"
+                ;;
             steerctl,weights)
                 cmd="steerctl__subcmd__weights"
                 ;;
@@ -62,7 +77,7 @@ _steerctl() {
 
     case "${cmd}" in
         steerctl)
-            opts="-v -h -V --json --netns --pin-dir --verbose --help --version run attach detach status weights disable enable flows explain tunnels completions man"
+            opts="-v -h -V --json --netns --pin-dir --verbose --help --version run attach check detach status weights drain undrain disable enable flows events explain doctor tunnels completions man"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -84,12 +99,16 @@ _steerctl() {
             return 0
             ;;
         steerctl__subcmd__attach)
-            opts="-v -h --iface --tunnel --prefix --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --json --netns --pin-dir --verbose --help"
+            opts="-v -h --config --iface --tunnel --prefix --follow-routes --follow-table --follow-protocol --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --iface)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -99,6 +118,14 @@ _steerctl() {
                     return 0
                     ;;
                 --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-protocol)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -142,6 +169,28 @@ _steerctl() {
                     COMPREPLY=($(compgen -W "auto tcx clsact" -- "${cur}"))
                     return 0
                     ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        steerctl__subcmd__check)
+            opts="-v -h --schema --json --netns --pin-dir --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -223,6 +272,58 @@ _steerctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        steerctl__subcmd__doctor)
+            opts="-v -h --json --netns --pin-dir --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        steerctl__subcmd__drain)
+            opts="-v -h --wait --timeout --rate --force --dry-run --json --netns --pin-dir --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         steerctl__subcmd__enable)
             opts="-v -h --dry-run --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -230,6 +331,32 @@ _steerctl() {
                 return 0
             fi
             case "${prev}" in
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        steerctl__subcmd__events)
+            opts="-f -v -h --follow --since --json --netns --pin-dir --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --since)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -324,12 +451,16 @@ _steerctl() {
             return 0
             ;;
         steerctl__subcmd__run)
-            opts="-v -h --iface --tunnel --prefix --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --probe-interval --probe-target --no-probe --keep --json --netns --pin-dir --verbose --help"
+            opts="-v -h --config --iface --tunnel --prefix --follow-routes --follow-table --follow-protocol --group --hook --bypass-netfilter --mss-clamp --mark-mask --order --fix --placement --seed --max-flows --idle --attach --dry-run --probe-interval --probe-target --no-probe --keep --weights --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --iface)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -339,6 +470,14 @@ _steerctl() {
                     return 0
                     ;;
                 --prefix)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --follow-protocol)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -388,6 +527,10 @@ _steerctl() {
                     ;;
                 --probe-target)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --weights)
+                    COMPREPLY=($(compgen -W "fixed auto" -- "${cur}"))
                     return 0
                     ;;
                 --netns)
@@ -499,14 +642,44 @@ _steerctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        steerctl__subcmd__undrain)
+            opts="-v -h --dry-run --json --netns --pin-dir --verbose --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --netns)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pin-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         steerctl__subcmd__weights)
-            opts="-v -h --group --dry-run --json --netns --pin-dir --verbose --help"
+            opts="-v -h --group --rebalance --rate --save --config --dry-run --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --group)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

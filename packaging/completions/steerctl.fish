@@ -32,22 +32,28 @@ complete -c steerctl -n "__fish_steerctl_needs_command" -s h -l help -d 'Print h
 complete -c steerctl -n "__fish_steerctl_needs_command" -s V -l version -d 'Print version'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "run" -d 'Steer, and stay in the foreground to probe the tunnels and follow the devices'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "attach" -d 'Steer, and return; packets are steered until detach'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "check" -d 'Say what is wrong with a configuration file, or how it differs from what is steered now'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "detach" -d 'Remove everything that steer put on this machine, and nothing else'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "status" -d 'Show groups, tunnels, hooks and counters'
-complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "weights" -d 'Show or change the weights of tunnels; live flows stay where they are'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "weights" -d 'Show or change the weights of tunnels; live flows stay where they are, or move with --rebalance'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "drain" -d 'Give a tunnel no new flows; live flows stay until they end'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "undrain" -d 'Give a tunnel in drain new flows again; live flows stay where they are'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "disable" -d 'Take a tunnel out of use: its flows leave at their next packet'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "enable" -d 'Give a tunnel new flows again; live flows stay where they are'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "flows" -d 'List live flows'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "events" -d 'Show what happened: moves of flows, changes by operator, daemon, health and routes, with their reasons'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "explain" -d 'Tell which tunnel a flow uses or would use, and why; creates nothing'
+complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "doctor" -d 'Tell what on this machine would stop steering or make it wrong, and what helps'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "tunnels" -d 'Make parallel tunnels out of one'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "completions" -d 'Print a completion script for a shell'
 complete -c steerctl -n "__fish_steerctl_needs_command" -f -a "man" -d 'Print the manual page'
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l config -d 'Configuration file, which names all groups. Without it, and without --iface, --tunnel, --prefix, --follow-routes and --group: /etc/steer/steer.toml, if it is there. Other options go before what it says' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l iface -d 'LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l follow-table -d 'Follow the routes of this table, a name or number; may be repeated. Without it, main' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l follow-protocol -d 'Follow the routes that this protocol made, a name or number (see ip-route(8)); may be repeated. Without it, all but the kernel\'s own' -r
-complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l group -d 'Group of tunnels to make or change' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l group -d 'Group of tunnels to make or change; "default" if not given' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l hook -d 'How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l mss-clamp -d 'Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l mark-mask -d 'Bits of the packet mark that are steer\'s, for --hook mark and for tunnels of different MTUs: 0xff000000 if not given' -r
@@ -61,6 +67,8 @@ tcx\t'TCX or an error'
 clsact\t'clsact'"
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l probe-interval -d 'Time between two probes of a tunnel, 20ms to 10s: 200ms if not given. Three that are missed make it down' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l probe-target -d 'Address that answers probes (ICMP echo) through a tunnel; may be repeated, once for each tunnel' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l weights -d 'Where weights come from: as they are given, or from what the tunnels carry, their loss and their round trips' -r -f -a "fixed\t'As they are given'
+auto\t'From what the tunnels are measured to carry'"
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l follow-routes -d 'Take the prefixes from the kernel\'s routes instead: each over the tunnels that its route leads through'
@@ -72,12 +80,13 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l keep -d 'Leave
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l config -d 'Configuration file, which names all groups. Without it, and without --iface, --tunnel, --prefix, --follow-routes and --group: /etc/steer/steer.toml, if it is there. Other options go before what it says' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l iface -d 'LAN device whose incoming packets are steered; may be repeated. Without it, those that the group has already' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l tunnel -d 'Tunnel, with weight and id if wanted; may be repeated. Without it, all WireGuard devices' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l prefix -d 'Remote prefix to steer; may be repeated. Without it, what the allowed IPs of all tunnels have in common' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l follow-table -d 'Follow the routes of this table, a name or number; may be repeated. Without it, main' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l follow-protocol -d 'Follow the routes that this protocol made, a name or number (see ip-route(8)); may be repeated. Without it, all but the kernel\'s own' -r
-complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l group -d 'Group of tunnels to make or change' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l group -d 'Group of tunnels to make or change; "default" if not given' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l hook -d 'How to steer: auto, ingress, egress or mark. Without it, as it is; auto at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l mss-clamp -d 'Lower the MSS of TCP connections: auto, off or a number, 536 to 65495. Without it, as it is; auto at the first start' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l mark-mask -d 'Bits of the packet mark that are steer\'s, for --hook mark and for tunnels of different MTUs: 0xff000000 if not given' -r
@@ -98,6 +107,12 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l dry-run -d 
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand attach" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand check" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand check" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand check" -l schema -d 'Print the JSON schema of configuration files instead'
+complete -c steerctl -n "__fish_steerctl_using_subcommand check" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand check" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand check" -s h -l help -d 'Print help'
 complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand detach" -l dry-run -d 'Say what would be removed, but remove nothing'
@@ -109,13 +124,33 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand status" -l pin-dir -d 
 complete -c steerctl -n "__fish_steerctl_using_subcommand status" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand status" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand status" -s h -l help -d 'Print help'
-complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l group -d 'Group of the tunnels; needed only to show one of several' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l group -d 'Group of the tunnels; needed only where no tunnel is named and there are several' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l rate -d 'Flows to move in a second; 1000 if not given' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l config -d 'Configuration file for --save' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
-complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l dry-run -d 'Show the change, but do not make it'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l rebalance -d 'Move live flows, too, until the tunnels have their shares: as few as possible, the longest idle first'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l save -d 'Write the weights into the configuration file as well; comments stay'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l dry-run -d 'Show the change and what it does to live flows, but do not make it'
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
-complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l timeout -d 'Wait no longer than this, then move the rest to the other tunnels' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l rate -d 'Flows to move in a second after --timeout; 1000 if not given' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l wait -d 'Wait until it has no flows left, and show how many there are and how fast they end'
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l force -d 'Drain the tunnel although no other one of its group takes new flows'
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l dry-run -d 'Show the change, but do not make it'
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand drain" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand undrain" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand undrain" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand undrain" -l dry-run -d 'Show the change, but do not make it'
+complete -c steerctl -n "__fish_steerctl_using_subcommand undrain" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand undrain" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand undrain" -s h -l help -d 'Print help'
 complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand disable" -l dry-run -d 'Show the change, but do not make it'
@@ -138,11 +173,23 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l pin-dir -d '
 complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l since -d 'Only what happened since: a time to look back, or a moment (10m, 2026-02-03T14:05:00Z); 0s for nothing of the past' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -s f -l follow -d 'Stay, and show what happens until steer is detached. With --json, an object on each line'
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -s h -l help -d 'Print help'
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -l json -d 'Print JSON instead of tables'
+complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
+complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and not __fish_seen_subcommand_from plan" -l json -d 'Print JSON instead of tables'
@@ -153,7 +200,7 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_se
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l count -d 'Tunnels in all, 2 to 64' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l out -d 'Directory for the files of this end; where FILE is if not given' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l peer-out -d 'Directory for the files of the far end, to be taken there; a directory "far" in --out if not given' -r -F
-complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l endpoint -d 'Where the far end reaches this one, with the port of the first tunnel if it is not FILE\'s ListenPort. Without it, this end dials' -r
+complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l endpoint -d 'Where the far end reaches this one, with the port of the first tunnel if that is another than FILE listens on. Without it, this end dials' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l lan -d 'Network behind this end, which the far end is to allow; may be repeated. FILE does not tell' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l addresses -d 'Network to take the new tunnels\' addresses from, one for each family; what follows the address in FILE if not given' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand tunnels; and __fish_seen_subcommand_from plan" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r

@@ -92,7 +92,7 @@ probe = { target = "x", interval = "1ms" }
             "line 14: group.tunnel.id: 255 is not in 0 to 254",
             "line 17: group.tunnel.weight: string \"3\", where a number from 0 to 65535 should be",
             "line 18: group.tunnel.probe.target: invalid IP address syntax",
-            "line 18: group.tunnel.probe.interval: \"1ms\" is not between 20ms and 10s",
+            "line 18: group.tunnel.probe.interval: probe interval \"1ms\" is not a time between 20ms and 10s",
         ]
     );
     let error = Config::parse(text).expect_err("refused");
