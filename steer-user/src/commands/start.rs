@@ -44,16 +44,10 @@ pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure
     let role = context.pins.become_daemon()?;
     print_line(&line)?;
     manager::ready(&line);
-    daemon::Daemon::new(
-        context.pins.clone(),
-        programs,
-        args,
-        order,
-        wanted,
-        follower,
-    )?
-    .work(signals, role)
-    .await
+    let pins = context.pins.clone();
+    let daemon = daemon::Daemon::new(pins, programs, args, order, wanted, follower)?;
+    // It is large.
+    Box::pin(daemon.work(signals, role)).await
 }
 
 /// What a start leaves to whoever stays.

@@ -13,7 +13,7 @@ const SILENCE: Duration = Duration::from_secs(25);
 /// The same for a tunnel without keys, through which nothing can go: time for two handshakes.
 const SILENCE_WITHOUT_KEYS: Duration = Duration::from_secs(6);
 /// How long keys are good (`REJECT_AFTER_TIME`).
-const KEYS: Duration = Duration::from_secs(180);
+const KEYS: Duration = Duration::from_mins(3);
 /// Samples that are further apart say nothing about the time between them.
 const GAP: Duration = Duration::from_secs(5);
 
