@@ -88,9 +88,7 @@ fn write(
         } = step;
         log::info!("tunnel {}: weight {before} → {after}: {why}", tunnel.name);
     }
-    for (id, _) in state::groups_of(maps, home)? {
-        state::rebuild(maps, id)?;
-    }
+    state::rebuild(maps, home)?;
     for step in steps {
         maps.push_event(&Event {
             tunnel: step.id.into(),

@@ -148,8 +148,5 @@ pub(super) fn write(maps: &mut Maps, change: &Change) -> Result<(), DatapathErro
             )?;
         }
     }
-    for (id, _) in state::groups_of(maps, change.group_id)? {
-        state::rebuild(maps, id)?;
-    }
-    Ok(())
+    state::rebuild(maps, change.group_id)
 }
