@@ -10,7 +10,8 @@ pub fn phrase(health: Health, told: &TunnelHealth) -> Option<String> {
             HealthReason::Unknown
             | HealthReason::RoomLeft
             | HealthReason::Goodput
-            | HealthReason::Rescaled,
+            | HealthReason::Rescaled
+            | HealthReason::Calm,
             _,
         ) => return None,
         (HealthReason::DeviceUp, _) => "its device is up".into(),
