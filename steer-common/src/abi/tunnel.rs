@@ -117,8 +117,10 @@ pub enum HealthReason {
     RoomLeft = 11,
     /// Of a weight: all are congested, and this is its part of the bytes.
     Goodput = 12,
-    /// Of a weight: larger numbers for the same shares.
+    /// Of a weight: other numbers for the same shares.
     Rescaled = 13,
+    /// Of a weight: none is congested any more, so it goes back to what the operator wants.
+    Calm = 14,
 }
 
 impl HealthReason {
@@ -139,6 +141,7 @@ impl HealthReason {
             Self::RoomLeft => "room_left",
             Self::Goodput => "goodput",
             Self::Rescaled => "rescaled",
+            Self::Calm => "calm",
         }
     }
 }

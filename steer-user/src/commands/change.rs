@@ -137,18 +137,11 @@ pub(super) fn write(maps: &mut Maps, change: &Change) -> Result<(), DatapathErro
     maps.set_tunnel_infos(&infos)?;
     for tunnel in &change.tunnels {
         if tunnel.admin != tunnel.admin_old {
-            let state = maps.tunnel(tunnel.id)?;
-            maps.set_tunnel(
-                tunnel.id,
-                &Tunnel {
-                    admin: tunnel.admin,
-                    ..state
-                },
-            )?;
+            // The daemon may find the tunnel dead at the same moment.
+            let admin = tunnel.admin;
+            let words = maps.tunnel_words()?;
+            words.update(tunnel.id, |state| Some(Tunnel { admin, ..state }));
         }
     }
-    for (id, _) in state::groups_of(maps, change.group_id)? {
-        state::rebuild(maps, id)?;
-    }
-    Ok(())
+    state::rebuild(maps, change.group_id)
 }
