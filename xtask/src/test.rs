@@ -80,6 +80,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
                 privileged("steerctl", &["--test-threads=1"], &args.harness)?,
                 privileged("config", &["--test-threads=1"], &args.harness)?,
                 privileged("crash", &["--test-threads=1"], &args.harness)?,
+                privileged("doctor", &["--test-threads=2"], &args.harness)?,
                 privileged("readme", &["--test-threads=1"], &args.harness)?,
                 privileged("lab", &["--test-threads=1"], &args.harness)?,
                 privileged("lab_health", &["--test-threads=1"], &args.harness)?,

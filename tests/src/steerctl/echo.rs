@@ -55,6 +55,7 @@ mod tests {
             assert_eq!((echo.id, echo.seq), (7, 9));
             let sum = message.icmp_type().calc_checksum(message.payload());
             assert_eq!(message.checksum(), sum);
+            drop(sliced);
             // It is an answer now.
             assert!(!turn_round(&mut packet));
         }
