@@ -15,8 +15,8 @@ use crate::{
     net::{self, NetError, Netlink, Noted, RouteNames, RouteNotice, RouteTable},
     output,
     plan::{
-        self, DerivedGroup, Existing, FollowRoutes, FollowSpec, Following, GroupCount, GroupPlan,
-        Left, LeftReason, Pinned, Plan, PlanError, Target,
+        self, Existing, FollowRoutes, FollowSpec, Following, GroupCount, GroupPlan, Left,
+        LeftReason, Pinned, Plan, PlanError, Target,
     },
 };
 
@@ -176,32 +176,32 @@ impl Follower {
             Some((_, pinned)) => pinned,
             None => read_pinned(maps, &groups)?,
         };
-        let mut take_steps = |maps: &mut Maps, pinned: &mut Pinned| {
+        let mut take_steps = |maps: &mut Maps, pinned: &mut Pinned, is_news| {
             let steps = plan::follow(&self.table, &following, pinned);
             maps::carry_out(maps, &steps, &groups, &tunnels)?;
             pinned.note(&steps);
+            // Whoever wrote them last may have been killed before it came to this.
+            if steps.is_change() || is_news {
+                let mut settings = maps.settings()?;
+                settings.epoch = settings.epoch.wrapping_add(1);
+                maps.set_settings(&settings)?;
+            }
             count(&mut self.tally, &steps.counts);
             Ok::<_, DatapathError>(steps)
         };
-        let mut steps = take_steps(maps, &mut pinned)?;
-        let mut is_change = steps.is_change();
+        let mut steps = take_steps(maps, &mut pinned, is_news)?;
         if steps.needs_groups() {
-            // No prefix belongs to them any more.
+            // Now that no prefix belongs to them, and no packet is under way that has read otherwise.
+            maps.settle();
             for id in &steps.unused {
                 forget(maps, *id)?;
             }
-            let is_used = |group: &DerivedGroup| !steps.unused.contains(&group.id);
-            pinned.derived.retain(is_used);
-            steps = take_steps(maps, &mut pinned)?;
-            is_change |= steps.is_change();
+            pinned
+                .derived
+                .retain(|group| !steps.unused.contains(&group.id));
+            steps = take_steps(maps, &mut pinned, false)?;
         }
-        let mut settings = maps.settings()?;
-        // Whoever wrote them last may have been killed before it came to this.
-        if is_change || is_news {
-            settings.epoch = settings.epoch.wrapping_add(1);
-            maps.set_settings(&settings)?;
-        }
-        self.known = Some((settings.epoch, pinned));
+        self.known = Some((maps.settings()?.epoch, pinned));
         self.note_unused(&steps.unused);
         self.tell(&steps.left, &following);
         Ok(())
@@ -286,6 +286,7 @@ impl Follower {
     }
 }
 
+/// Adds to what changed of each home group's prefixes.
 fn count(tally: &mut BTreeMap<GroupId, Tally>, counts: &[GroupCount]) {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     for count in counts {
