@@ -84,6 +84,7 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
                 privileged("readme", &["--test-threads=1"], &args.harness)?,
                 privileged("lab", &["--test-threads=1"], &args.harness)?,
                 privileged("lab_health", &["--test-threads=1"], &args.harness)?,
+                privileged("lab_routes", &["--test-threads=2"], &args.harness)?,
                 privileged("lab_packets", &["--test-threads=2"], &args.harness)?,
                 privileged("lab_rows", &["--test-threads=2"], &args.harness)?,
                 privileged("lab_firewall", &["--test-threads=2"], &args.harness)?,
