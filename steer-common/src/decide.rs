@@ -142,6 +142,7 @@ fn choose<P: Packet, T: Tables>(
     };
 
     if let Some(flow) = live
+        && known.is_member
         && let Some(exit) = stay(tables, parsed, flow, place, Tunnel::is_usable)
     {
         if exit.fits {

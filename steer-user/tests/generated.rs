@@ -1,5 +1,5 @@
-//! What is made from the command line's definition and kept in the repository:
-//! the manual page, the completion scripts, and the help of every verb.
+//! What is made from the code and kept in the repository: the manual page, the completion scripts, the help of
+//! every verb, and the schema of the configuration file.
 //!
 //! A difference is either a change that was not meant, or a file to be made
 //! anew: `UPDATE_GENERATED=1 cargo test -p steer-user --test generated`.
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap_complete::Shell;
 use steer_user::cli::{Cli, Refusal, completions, manual};
+use steer_user::config;
 
 /// The variable that has the files written instead of compared.
 const UPDATE: &str = "UPDATE_GENERATED";
@@ -87,6 +88,12 @@ fn completion_scripts() {
         (dir.join("_steerctl"), completions(Shell::Zsh)),
         (dir.join("steerctl.fish"), completions(Shell::Fish)),
     ]);
+}
+
+#[test]
+fn schema_of_the_configuration_file() {
+    let path = PathBuf::from("packaging/steer.schema.json");
+    compare(&[(path, config::schema().into_bytes())]);
 }
 
 /// The words of every verb, also of those below another one.

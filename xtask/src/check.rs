@@ -113,6 +113,8 @@ fn ebpf_lints() -> Result<()> {
             .args(["--", "-D", "warnings"])
             .env("CARGO", toolchain.cargo())
             .env("RUSTC", toolchain.rustc())
+            // As steer-user/build.rs has it: there is assembly that needs it.
+            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3")
             .env_remove("RUSTUP_TOOLCHAIN");
         if toolchain.bootstrap() {
             command.env("RUSTC_BOOTSTRAP", "1");

@@ -126,9 +126,9 @@ pub struct FlowEntry {
     pub tx_bytes: u64,
     /// Layer-3 bytes from the tunnel.
     pub rx_bytes: u64,
-    /// [`Settings::epoch`] at which the flow was last checked against the prefixes.
+    /// [`Settings::epoch`](super::Settings::epoch) at which the flow was last checked against the prefixes.
     pub epoch: u32,
-    /// Its [`TunnelId`].
+    /// Its [`TunnelId`](super::TunnelId).
     pub tunnel: u32,
     /// The [`GroupId`](super::GroupId) of the group that its prefix belonged to in that epoch.
     pub group: u16,

@@ -117,7 +117,7 @@ pub struct Prefix {
 pub struct TunnelRef {
     /// Its [`TunnelId`].
     pub tunnel: u32,
-    /// The group's [`GroupId`].
+    /// The group's [`GroupId`](super::GroupId).
     pub group: u32,
 }
 
@@ -125,6 +125,6 @@ pub struct TunnelRef {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct BucketTable {
-    /// The tunnel of each bucket, or [`NO_TUNNEL`].
+    /// The tunnel of each bucket, or [`NO_TUNNEL`](super::NO_TUNNEL).
     pub buckets: [TunnelId; BUCKETS],
 }

@@ -87,7 +87,7 @@ pub struct Hook {
     pub name: [u8; NAME_BYTES],
     /// How.
     pub attach: AttachKind,
-    /// The group's [`GroupId`].
+    /// The group's [`GroupId`](super::GroupId).
     pub group: u32,
     /// The kernel's id of the program that was attached last.
     pub program_id: u32,

@@ -18,7 +18,7 @@ pub enum AddressKind {
 pub struct KnownAddress {
     /// What it is.
     pub kind: AddressKind,
-    /// The [`TunnelId`] of the tunnel whose own address it is, else [`NO_TUNNEL`].
+    /// The [`TunnelId`](super::TunnelId) of the tunnel whose own address it is, else [`NO_TUNNEL`](super::NO_TUNNEL).
     pub tunnel: u32,
 }
 

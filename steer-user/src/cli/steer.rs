@@ -37,6 +37,7 @@ pub struct RunArgs {
 
 /// What to steer: arguments of `run` and `attach`.
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "options of a command line")]
 pub struct SteerArgs {
     /// Configuration file, which names all groups. Without it, and without --iface, --tunnel, --prefix,
     /// --follow-routes and --group: /etc/steer/steer.toml, if it is there. Other options go before what it says.

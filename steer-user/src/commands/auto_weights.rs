@@ -78,17 +78,19 @@ fn write(
     steps: &[WeightStep],
 ) -> Result<(), DatapathError> {
     let known = |step: &WeightStep| tunnels.iter().find(|tunnel| tunnel.id == step.id);
+    let mut infos = Vec::new();
     for (step, tunnel) in steps.iter().filter_map(|step| Some((step, known(step)?))) {
         let info = TunnelInfo {
             weight: step.after,
             ..tunnel.info
         };
-        maps.set_tunnel_info(step.id, &info)?;
+        infos.push((step.id, info));
         let WeightStep {
             before, after, why, ..
         } = step;
         log::info!("tunnel {}: weight {before} → {after}: {why}", tunnel.name);
     }
+    maps.set_tunnel_infos(&infos)?;
     state::rebuild(maps, home)?;
     for step in steps {
         maps.push_event(&Event {

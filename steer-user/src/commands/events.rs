@@ -39,9 +39,9 @@ pub(super) async fn events(context: &Context, args: &EventsArgs) -> Result<(), F
     let mut reader = Reader::new(since_ns);
     let happenings = reader.take(&maps, u64::MAX)?;
     let text = if context.json {
-        output::json(&reader.reports(&maps, happenings)).map_err(io::Error::from)?
+        output::json(&reader.reports(&maps, &happenings)).map_err(io::Error::from)?
     } else {
-        let reports = reader.reports(&maps, collapse(happenings));
+        let reports = reader.reports(&maps, &collapse(happenings));
         reports.iter().map(EventReport::line).collect()
     };
     print(text.as_bytes())
@@ -102,11 +102,11 @@ async fn tell_all(
         let happenings = reader.take(maps, until_ns)?;
         if !happenings.is_empty() {
             let text = if context.json {
-                let reports = reader.reports(maps, happenings);
+                let reports = reader.reports(maps, &happenings);
                 let lines: Result<String, _> = reports.iter().map(output::json_line).collect();
                 lines.map_err(io::Error::from)?
             } else {
-                let reports = reader.reports(maps, collapse(happenings));
+                let reports = reader.reports(maps, &collapse(happenings));
                 reports.iter().map(EventReport::line).collect()
             };
             if !print_to_reader(text.as_bytes())? {
@@ -186,7 +186,7 @@ impl Reader {
         found.extend(events.into_iter().map(Happening::Event));
         found.extend(moves.into_iter().map(Happening::Move));
         found.retain(|happening| happening.at_ns().is_none_or(|at| at >= self.since_ns));
-        found.sort_by_key(|happening| happening.at_ns());
+        found.sort_by_key(Happening::at_ns);
         let later = found.partition_point(|happening| happening.at_ns() <= Some(until_ns));
         self.ahead = found.split_off(later);
         if lost > 0 {
@@ -196,7 +196,7 @@ impl Reader {
     }
 
     /// The same as they are shown.
-    fn reports(&mut self, maps: &Maps, happenings: Vec<Happening>) -> Vec<EventReport> {
+    fn reports(&mut self, maps: &Maps, happenings: &[Happening]) -> Vec<EventReport> {
         // Names of what is gone by now are kept. Without new ones, numbers do.
         if let (Ok(tunnels), Ok(groups)) = (state::tunnels(maps), state::groups(maps)) {
             let tunnels = tunnels.into_iter().map(|t| (t.id.into(), t.name));

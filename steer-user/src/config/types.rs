@@ -180,7 +180,7 @@ pub struct ProbeTable {
 
 impl ProbeTable {
     /// What is said here, over this.
-    fn over(&self, spec: ProbeSpec) -> ProbeSpec {
+    fn over(&self, spec: &ProbeSpec) -> ProbeSpec {
         ProbeSpec {
             enabled: true,
             target: self.target.or(spec.target),
@@ -207,17 +207,17 @@ impl Config {
 
     /// How the tunnels are probed.
     pub fn probes(&self) -> Probes {
-        let switched = |switch: &Switch<ProbeTable>, spec: ProbeSpec| match switch {
+        let switched = |switch: &Switch<ProbeTable>, spec: &ProbeSpec| match switch {
             Switch::Off => ProbeSpec {
                 enabled: false,
-                ..spec
+                ..spec.clone()
             },
             Switch::On(table) => table.over(spec),
         };
-        let default = switched(&self.probe, ProbeSpec::default());
+        let default = switched(&self.probe, &ProbeSpec::default());
         let tunnels = self.groups.iter().flat_map(|group| &group.tunnels);
         let own = tunnels.filter_map(|tunnel| {
-            let spec = switched(tunnel.probe.as_ref()?, default.clone());
+            let spec = switched(tunnel.probe.as_ref()?, &default);
             Some((tunnel.name.clone(), spec))
         });
         Probes {

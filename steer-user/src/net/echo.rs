@@ -111,10 +111,9 @@ impl Echo {
         loop {
             match self.receive() {
                 Ok(Some(number)) => return Some(number),
-                Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                // What ICMP reported; it is taken away by that.
-                Err(_) => {}
+                // Something else, or what ICMP reported, which is taken away by that.
+                Ok(None) | Err(_) => {}
             }
         }
     }
@@ -151,15 +150,24 @@ impl Echo {
     }
 }
 
+/// An instruction's code, which has 16 bits whatever libc says.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "linux/filter.h: __u16 code"
+)]
+const fn code(bits: u32) -> u16 {
+    bits as u16
+}
+
 /// A filter that lets answers with this identifier through, so that nothing else wakes anybody: other
 /// raw sockets get everything that is of their protocol.
 fn only_answers(is_ipv4: bool, id: u16) -> Vec<SockFilter> {
-    const LOAD_HEADER_LENGTH: u16 = (libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH) as u16;
-    const LOAD_ZERO: u16 = (libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM) as u16;
-    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_IND) as u16;
-    const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_IND) as u16;
-    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const LOAD_HEADER_LENGTH: u16 = code(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH);
+    const LOAD_ZERO: u16 = code(libc::BPF_LDX | libc::BPF_W | libc::BPF_IMM);
+    const LOAD_BYTE: u16 = code(libc::BPF_LD | libc::BPF_B | libc::BPF_IND);
+    const LOAD_HALF: u16 = code(libc::BPF_LD | libc::BPF_H | libc::BPF_IND);
+    const JUMP_IF_EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    const RETURN: u16 = code(libc::BPF_RET | libc::BPF_K);
     let (message, reply) = if is_ipv4 {
         (LOAD_HEADER_LENGTH, 0)
     } else {

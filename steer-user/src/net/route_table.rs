@@ -195,17 +195,13 @@ impl RouteTable {
         let routes = self.routes.entry(prefix).or_default();
         let is_rival = |other: &Route| (other.table, other.metric) == (route.table, route.metric);
         // Those of the same metric are next to each other.
-        let rivals = match routes.iter().position(is_rival) {
-            Some(first) => {
-                let count = routes[first..].iter().take_while(|r| is_rival(r)).count();
-                first..first + count
-            }
-            None => {
-                let at = routes.partition_point(|other| {
-                    (other.table, other.metric) < (route.table, route.metric)
-                });
-                at..at
-            }
+        let rivals = if let Some(first) = routes.iter().position(is_rival) {
+            let count = routes[first..].iter().take_while(|r| is_rival(r)).count();
+            first..first + count
+        } else {
+            let at = routes
+                .partition_point(|other| (other.table, other.metric) < (route.table, route.metric));
+            at..at
         };
         if let Some(known) = routes[rivals.clone()]
             .iter_mut()

@@ -16,12 +16,13 @@ pub fn drain_line(name: &str, left: u64, pace: &DrainPace, deadline: Option<Dura
             } else {
                 format!("{per_sec:.1}/s")
             };
-            line += &format!(", {per_sec}, about {}", seconds(eta.as_secs().max(1)));
+            line.push_str(&[", ", &per_sec, ", about ", &seconds(eta.as_secs().max(1))].concat());
         }
         _ => line += ", none has ended lately",
     }
     if let Some(deadline) = deadline {
-        line += &format!("; the rest is moved in {}", seconds(deadline.as_secs()));
+        line.push_str("; the rest is moved in ");
+        line.push_str(&seconds(deadline.as_secs()));
     }
     line
 }

@@ -236,8 +236,8 @@ impl EventReport {
                 both(numbers);
                 report.count = Some(event.count.into());
             }
-            EventKind::PrefixAdded => report.prefix = prefix(event.name, event.after),
-            EventKind::PrefixRemoved => report.prefix = prefix(event.name, event.before),
+            EventKind::PrefixAdded => report.prefix = Some(prefix(event.name, event.after)),
+            EventKind::PrefixRemoved => report.prefix = Some(prefix(event.name, event.before)),
             EventKind::Attached => report.after = hook_name(event.after),
             EventKind::Detached => report.before = hook_name(event.before),
             EventKind::Empty
@@ -320,9 +320,9 @@ impl MovedFlow {
     }
 }
 
-fn prefix(addr: [u8; 16], length: u32) -> Option<String> {
+fn prefix(addr: [u8; 16], length: u32) -> String {
     let addr = IpAddr::from(addr).to_canonical();
-    Some(format!("{addr}/{length}"))
+    format!("{addr}/{length}")
 }
 
 fn admin_name(number: u32) -> Option<&'static str> {

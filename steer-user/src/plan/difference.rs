@@ -216,9 +216,13 @@ impl Difference {
                 self.leaving.push(tunnel.id);
             }
         }
-        let source = |follows_routes| match follows_routes {
-            true => "the kernel's routes".to_owned(),
-            false => "given ones".to_owned(),
+        let source = |follows_routes| {
+            let words = if follows_routes {
+                "the kernel's routes"
+            } else {
+                "given ones"
+            };
+            words.to_owned()
         };
         let (before, after) = (known.follows_routes, planned.follows_routes);
         if group_is_known {

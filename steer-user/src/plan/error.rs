@@ -258,10 +258,8 @@ impl PlanError {
                 format!("more bits, or a smaller id: --tunnel {tunnel}@0")
             }
             Self::NoRoutingSlot => "see ip rule, preferences from 5210".into(),
-            Self::NoSuchRouteTable { existing, .. } => {
-                format!("give its number, or one of: {}", existing.join(", "))
-            }
-            Self::NoSuchRouteProtocol { existing, .. } => {
+            Self::NoSuchRouteTable { existing, .. }
+            | Self::NoSuchRouteProtocol { existing, .. } => {
                 format!("give its number, or one of: {}", existing.join(", "))
             }
             Self::StrictReversePath { sysctl, .. } | Self::StrictWithRoutes { sysctl, .. } => {

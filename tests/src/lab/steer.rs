@@ -165,6 +165,24 @@ impl Steer {
         Ok(())
     }
 
+    /// `steerctl attach` in the same way: nobody stays.
+    pub fn attach(&self) -> Result<()> {
+        let mut command = self.command();
+        command.arg("attach").args(self.arguments());
+        output(&mut command).map(drop)
+    }
+
+    /// Stops the loader where it is, or lets it go on: SIGSTOP, SIGCONT.
+    pub fn suspend(&self, is_stopped: bool) -> Result<()> {
+        let child = self.child.as_ref().context("steerctl run: not running")?;
+        let signal = if is_stopped {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        };
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
+    }
+
     /// `steerctl` with this gateway's pin directory, on the gateway.
     pub fn command(&self) -> Command {
         let mut command = self.host.command(&self.steerctl);

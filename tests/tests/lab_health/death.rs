@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use steer_tests::both_families;
 use steer_tests::lab::{Family, Side};
+use steer_tests::scenario::watch::{busy, gaps, probed, until_answering, until_health};
 use steer_tests::scenario::{self, Fixture};
 use steer_tests::traffic::LiveFlows;
-
-use crate::watch::{busy, gaps, probed, until_answering, until_health};
 
 const WINDOW: Duration = Duration::from_millis(500);
 const UDP_MAX: Duration = Duration::from_millis(1_200);

@@ -3,10 +3,9 @@
 use std::time::{Duration, Instant};
 
 use steer_tests::lab::{Family, Observer, Side};
+use steer_tests::scenario::watch::{busy, gaps, until_answering, until_health};
 use steer_tests::scenario::{self, Fixture};
 use steer_tests::traffic::LiveFlows;
-
-use crate::watch::{busy, gaps, until_answering, until_health};
 
 const WINDOW: Duration = Duration::from_millis(500);
 const GAP_MAX: Duration = Duration::from_millis(1_200);

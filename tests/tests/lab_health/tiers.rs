@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use steer_tests::lab::{Family, Side};
+use steer_tests::scenario::watch::{busy, gaps, until_answering, until_health};
 use steer_tests::scenario::{self, Fixture};
 use steer_tests::traffic::{LiveFlows, burst};
 use steer_user::datapath::{maps::Maps, pins::PinDir};
-
-use crate::watch::{busy, gaps, until_answering, until_health};
 
 const WINDOW: Duration = Duration::from_millis(500);
 const UDP_MAX: Duration = Duration::from_millis(1_200);

@@ -65,18 +65,17 @@ impl RouteWatch {
             let Ok(heard) = timeout_at(until.into(), events.next()).await else {
                 break;
             };
-            let noted = match heard {
-                Some(notice) => self.follower.note(notice),
-                None => {
-                    log::warn!("the kernel's route messages stopped; listening anew");
-                    // Until then there is nothing to hear.
-                    sleep_until((Instant::now() + RETRY).into()).await;
-                    match RouteEvents::subscribe() {
-                        Ok(anew) => *events = anew,
-                        Err(error) => log::warn!("{error}"),
-                    }
-                    Noted::Unsure
+            let noted = if let Some(notice) = heard {
+                self.follower.note(notice)
+            } else {
+                log::warn!("the kernel's route messages stopped; listening anew");
+                // Until then there is nothing to hear.
+                sleep_until((Instant::now() + RETRY).into()).await;
+                match RouteEvents::subscribe() {
+                    Ok(anew) => *events = anew,
+                    Err(error) => log::warn!("{error}"),
                 }
+                Noted::Unsure
             };
             self.must_read |= noted == Noted::Unsure;
             if noted != Noted::Nothing {

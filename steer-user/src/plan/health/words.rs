@@ -34,7 +34,7 @@ pub fn phrase(health: Health, told: &TunnelHealth) -> Option<String> {
             "its device is back, and its far end does not answer yet".into()
         }
         (HealthReason::NoAnswerYet, _) => {
-            "its far end has never answered a probe; it is used all the same".into()
+            "its far end answers no probes; it is used all the same".into()
         }
     };
     Some(text)

@@ -178,7 +178,9 @@ impl Counts {
         if let Target::Group(id) = target {
             let home = self.homes[usize::from(id)];
             let count = self.counts.iter_mut().find(|count| count.group == home);
-            count.map(|count| *which(count) += 1);
+            if let Some(count) = count {
+                *which(count) += 1;
+            }
         }
     }
 }

@@ -2,15 +2,20 @@
 
 use std::time::{Duration, Instant};
 
+use crate::lab::{
+    Captured, Conversation, Family, Protocol, Setup, Side, Steer, tunnel_address, wait,
+};
+use crate::traffic::{LiveReport, LiveSpec};
 use anyhow::Result;
-use steer_tests::lab::{Conversation, Family, Protocol, Setup, Side, Steer, tunnel_address, wait};
-use steer_tests::traffic::{LiveReport, LiveSpec};
 
 /// How long anything may take that is not being measured.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Six probes have to be answered in a row.
+const TRUST: Duration = Duration::from_millis(1_300);
 
 /// Waits until a tunnel's health is this one; gives how long that took.
-pub(crate) fn until_health(steer: &Steer, tunnel: &str, health: &str) -> Result<Duration> {
+pub fn until_health(steer: &Steer, tunnel: &str, health: &str) -> Result<Duration> {
     let start = Instant::now();
     wait::until(&format!("{tunnel} {health}"), PATIENCE, || {
         let status = steer.status()?;
@@ -20,8 +25,8 @@ pub(crate) fn until_health(steer: &Steer, tunnel: &str, health: &str) -> Result<
     Ok(start.elapsed())
 }
 
-/// Waits until the far ends of all these tunnels answer.
-pub(crate) fn until_answering(steer: &Steer, tunnels: &[&str]) -> Result<()> {
+/// Waits until the far ends of all these tunnels answer, and have for so long that their silence means something.
+pub fn until_answering(steer: &Steer, tunnels: &[&str]) -> Result<()> {
     wait::until("all far ends answer", PATIENCE, || {
         let status = steer.status()?;
         for tunnel in tunnels {
@@ -32,11 +37,12 @@ pub(crate) fn until_answering(steer: &Steer, tunnels: &[&str]) -> Result<()> {
             }
         }
         Ok(Some(()))
-    })
+    })?;
+    wait::pause(TRUST)
 }
 
 /// Probes of this family: IPv4 is what the tunnels' own addresses tell, IPv6 has to be said.
-pub(crate) fn probed(family: Family, side: Side, setup: Setup, tunnels: usize) -> Setup {
+pub fn probed(family: Family, side: Side, setup: Setup, tunnels: usize) -> Setup {
     match family {
         Family::V4 => setup,
         Family::V6 => (0..tunnels).fold(setup, |setup, k| {
@@ -47,7 +53,7 @@ pub(crate) fn probed(family: Family, side: Side, setup: Setup, tunnels: usize) -
 }
 
 /// Live flows that notice a gap soon.
-pub(crate) fn busy(family: Family) -> LiveSpec {
+pub fn busy(family: Family) -> LiveSpec {
     LiveSpec {
         family,
         tcp: 40,
@@ -57,7 +63,7 @@ pub(crate) fn busy(family: Family) -> LiveSpec {
 }
 
 /// The longest time that any of `flows` was without an echo, for UDP and for TCP.
-pub(crate) fn gaps(report: &LiveReport, flows: &[Conversation]) -> (Duration, Duration) {
+pub fn gaps(report: &LiveReport, flows: &[Conversation]) -> (Duration, Duration) {
     let longest = |protocol| {
         let flows = report.flows.iter().filter(|flow| {
             flow.conversation.protocol == protocol && flows.contains(&flow.conversation)
@@ -65,4 +71,17 @@ pub(crate) fn gaps(report: &LiveReport, flows: &[Conversation]) -> (Duration, Du
         flows.map(|flow| flow.longest_gap).max().unwrap_or_default()
     };
     (longest(Protocol::Udp), longest(Protocol::Tcp))
+}
+
+/// An echo request that leaves.
+pub fn is_probe(captured: &Captured) -> bool {
+    let is_echo = captured
+        .packet()
+        .is_some_and(|packet| packet.echo().is_some());
+    // Neither options nor extension headers: the kernel makes these headers.
+    let kind = match captured.bytes.first().map(|first| first >> 4) {
+        Some(4) => captured.bytes[20] == 8,
+        _ => captured.bytes.get(40) == Some(&128),
+    };
+    captured.outgoing && is_echo && kind
 }
