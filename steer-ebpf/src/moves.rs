@@ -116,7 +116,7 @@ pub(crate) fn steer_move(ctx: TcContext) -> i32 {
             break;
         }
     }
-    moved as i32
+    moved.cast_signed()
 }
 
 /// Moves the flow of one record; 1 if it did.

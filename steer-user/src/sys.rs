@@ -61,8 +61,12 @@ pub fn parse_kernel_release(release: &str) -> Option<KernelVersion> {
 pub enum Capability {
     /// Attach programs, speak netlink.
     NetAdmin,
-    /// Everything that has no capability of its own: mounts, namespaces; includes `Bpf`.
+    /// Raw sockets, for probes.
+    NetRaw,
+    /// Everything that has no capability of its own: mounts, namespaces; includes `Bpf` and `Perfmon`.
     SysAdmin,
+    /// Have programs verified that compare pointers, as most do.
+    Perfmon,
     /// Load programs and make maps.
     Bpf,
 }
@@ -71,7 +75,9 @@ impl Capability {
     const fn bit(self) -> u32 {
         match self {
             Self::NetAdmin => 12,
+            Self::NetRaw => 13,
             Self::SysAdmin => 21,
+            Self::Perfmon => 38,
             Self::Bpf => 39,
         }
     }
@@ -81,7 +87,9 @@ impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::NetRaw => "CAP_NET_RAW",
             Self::SysAdmin => "CAP_SYS_ADMIN",
+            Self::Perfmon => "CAP_PERFMON",
             Self::Bpf => "CAP_BPF",
         })
     }
@@ -109,8 +117,9 @@ impl Capabilities {
     /// Whether it holds this one, or one that includes it.
     pub fn has(self, capability: Capability) -> bool {
         let bit = |capability: Capability| self.0 & (1 << capability.bit()) != 0;
-        // The kernel lets CAP_SYS_ADMIN stand for CAP_BPF (`bpf_capable`).
-        bit(capability) || (capability == Capability::Bpf && bit(Capability::SysAdmin))
+        // The kernel lets CAP_SYS_ADMIN stand for these (`bpf_capable`, `perfmon_capable`).
+        let is_part = matches!(capability, Capability::Bpf | Capability::Perfmon);
+        bit(capability) || (is_part && bit(Capability::SysAdmin))
     }
 
     /// Those of `needed` that are missing.

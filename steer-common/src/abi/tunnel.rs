@@ -89,9 +89,10 @@ pub struct TunnelInfo {
 
 /// Why a tunnel has the health that it has, or the weight, by measurement. Append only.
 #[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
 pub enum HealthReason {
     /// Nobody has said.
+    #[default]
     Unknown = 0,
     /// Its device is up, and nothing is probed.
     DeviceUp = 1,
@@ -117,8 +118,10 @@ pub enum HealthReason {
     RoomLeft = 11,
     /// Of a weight: all are congested, and this is its part of the bytes.
     Goodput = 12,
-    /// Of a weight: larger numbers for the same shares.
+    /// Of a weight: other numbers for the same shares.
     Rescaled = 13,
+    /// Of a weight: none is congested any more, so it goes back to what the operator wants.
+    Calm = 14,
 }
 
 impl HealthReason {
@@ -139,13 +142,14 @@ impl HealthReason {
             Self::RoomLeft => "room_left",
             Self::Goodput => "goodput",
             Self::Rescaled => "rescaled",
+            Self::Calm => "calm",
         }
     }
 }
 
 /// What the daemon measured of a tunnel. The packet path reads [`Tunnel::health`] only.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 pub struct TunnelHealth {
     /// Since when its health is what it is; 0 when nobody has said.
     pub since_ns: u64,

@@ -2,7 +2,7 @@
 
 use steer_common::abi::{
     ABI_VERSION, Admin, Group, GroupId, Health, Placement, PrefixSource, Settings, Tunnel,
-    TunnelInfo, TunnelRef, bitmap,
+    TunnelId, TunnelInfo, TunnelRef, bitmap,
 };
 
 use super::{
@@ -59,15 +59,11 @@ pub(super) fn write(
     settings.routing_slot = before.routing_slot;
     maps.set_settings(&settings)?;
 
+    let mut infos: Vec<_> = plan.groups.iter().flat_map(infos_of).collect();
+    infos.extend(gone.iter().map(|tunnel| tunnel.leaving()));
+    maps.set_tunnel_infos(&infos)?;
     for group in &plan.groups {
         write_tunnels(maps, group, &known, values.is_watched)?;
-    }
-    for tunnel in &gone {
-        let drain = Tunnel {
-            admin: Admin::Drain,
-            ..tunnel.state
-        };
-        maps.set_tunnel(tunnel.id, &drain)?;
     }
     surroundings::write(maps, devices, &lan_devices(maps, plan)?)?;
     for group in &plan.groups {
@@ -111,6 +107,21 @@ pub(super) fn write(
     Ok(())
 }
 
+/// What is said of a group's tunnels.
+fn infos_of(group: &GroupPlan) -> impl Iterator<Item = (TunnelId, TunnelInfo)> {
+    group.tunnels.iter().map(|tunnel| {
+        let info = TunnelInfo {
+            name: encode_name(&tunnel.name),
+            weight: tunnel.weight,
+            group: group.id.into(),
+            rp_filter_before: tunnel.rp_filter_before,
+            tier: tunnel.tier,
+        };
+        (tunnel.id, info)
+    })
+}
+
+/// Says of a group's tunnels what the packet path goes by.
 fn write_tunnels(
     maps: &mut Maps,
     group: &GroupPlan,
@@ -123,16 +134,6 @@ fn write_tunnels(
             .iter()
             .find(|known| known.id == tunnel.id && known.info.name == name);
         let admin = same.map_or(Admin::Active, |known| known.state.admin);
-        maps.set_tunnel_info(
-            tunnel.id,
-            &TunnelInfo {
-                name,
-                weight: tunnel.weight,
-                group: group.id.into(),
-                rp_filter_before: tunnel.rp_filter_before,
-                tier: tunnel.tier,
-            },
-        )?;
         let (health, told) =
             health::at_start(maps, tunnel.device_state(), same.filter(|_| is_watched))?;
         let state = Tunnel {

@@ -47,7 +47,7 @@ impl Controllers {
     }
 }
 
-/// What the tunnels that get new flows carry and suffer.
+/// What the tunnels carry and suffer.
 fn measure(maps: &Maps, tunnels: &[&KnownTunnel]) -> Result<Vec<Measured>, DatapathError> {
     let shares = plan::shares(tunnels.iter().map(|tunnel| Candidate {
         weight: tunnel.info.weight,
@@ -55,13 +55,14 @@ fn measure(maps: &Maps, tunnels: &[&KnownTunnel]) -> Result<Vec<Measured>, Datap
         takes_new_flows: tunnel.state.takes_new_flows(),
     }));
     let mut measured = Vec::new();
-    for (tunnel, _) in tunnels.iter().zip(shares).filter(|(_, share)| *share > 0.0) {
+    for (tunnel, share) in tunnels.iter().zip(shares) {
         let counters = maps.tunnel_counters(tunnel.id)?;
         let health = maps.tunnel_health(tunnel.id)?;
         let is_probed = health.probed_ns != 0;
         measured.push(Measured {
             id: tunnel.id,
             weight: tunnel.info.weight,
+            is_used: share > 0.0,
             bytes: counters.tx_bytes + counters.rx_bytes,
             rtt_us: Some(health.rtt_us).filter(|rtt_us| *rtt_us != 0),
             loss_ppm: is_probed.then_some(health.loss_ppm),
@@ -77,20 +78,20 @@ fn write(
     steps: &[WeightStep],
 ) -> Result<(), DatapathError> {
     let known = |step: &WeightStep| tunnels.iter().find(|tunnel| tunnel.id == step.id);
+    let mut infos = Vec::new();
     for (step, tunnel) in steps.iter().filter_map(|step| Some((step, known(step)?))) {
         let info = TunnelInfo {
             weight: step.after,
             ..tunnel.info
         };
-        maps.set_tunnel_info(step.id, &info)?;
+        infos.push((step.id, info));
         let WeightStep {
             before, after, why, ..
         } = step;
         log::info!("tunnel {}: weight {before} → {after}: {why}", tunnel.name);
     }
-    for (id, _) in state::groups_of(maps, home)? {
-        state::rebuild(maps, id)?;
-    }
+    maps.set_tunnel_infos(&infos)?;
+    state::rebuild(maps, home)?;
     for step in steps {
         maps.push_event(&Event {
             tunnel: step.id.into(),
@@ -112,5 +113,6 @@ fn reason(why: Why) -> HealthReason {
         Why::Room => HealthReason::RoomLeft,
         Why::Goodput { .. } => HealthReason::Goodput,
         Why::Scale => HealthReason::Rescaled,
+        Why::Calm => HealthReason::Calm,
     }
 }

@@ -126,26 +126,22 @@ pub(super) fn set_admin(
 
 /// Writes weights and admin states, then swaps the tables.
 pub(super) fn write(maps: &mut Maps, change: &Change) -> Result<(), DatapathError> {
+    let mut infos = Vec::new();
     for tunnel in &change.tunnels {
         if tunnel.weight != tunnel.weight_old {
             let info = maps.tunnel_info(tunnel.id)?;
-            maps.set_tunnel_info(
-                tunnel.id,
-                &TunnelInfo {
-                    weight: tunnel.weight,
-                    ..info
-                },
-            )?;
+            let weight = tunnel.weight;
+            infos.push((tunnel.id, TunnelInfo { weight, ..info }));
         }
+    }
+    maps.set_tunnel_infos(&infos)?;
+    for tunnel in &change.tunnels {
         if tunnel.admin != tunnel.admin_old {
-            // The daemon says at any time how it is.
+            // The daemon may find the tunnel dead at the same moment.
             let admin = tunnel.admin;
             let words = maps.tunnel_words()?;
             words.update(tunnel.id, |state| Some(Tunnel { admin, ..state }));
         }
     }
-    for (id, _) in state::groups_of(maps, change.group_id)? {
-        state::rebuild(maps, id)?;
-    }
-    Ok(())
+    state::rebuild(maps, change.group_id)
 }

@@ -69,6 +69,8 @@ impl Daemon {
         for note in &outlook.plan.notes {
             log::info!("{note}");
         }
+        let attached = outlook.hooks.first();
+        let mut way = attached.map_or(AttachKind::Tcx, |(_, hook)| hook.attach);
         if !found.is_empty() {
             let mode = outlook.plan.mode;
             // Loading takes a while; most changes need no other programs.
@@ -86,7 +88,7 @@ impl Daemon {
                 is_watched: true,
                 cause: Cause::Config,
             };
-            carrier.carry_out(&mut outlook).await?;
+            way = carrier.carry_out(&mut outlook).await?;
             if let Some(others) = others {
                 self.programs = others;
             }
@@ -95,9 +97,10 @@ impl Daemon {
         self.health.follow(outlook.devices);
         self.routes = RouteWatch::new(outlook.follower)?;
         self.config = wanted.config;
+        self.order = outlook.plan.order();
         Ok(Reloaded {
             difference,
-            summary: summary(&outlook.plan, AttachKind::Tcx),
+            summary: summary(&outlook.plan, way),
         })
     }
 

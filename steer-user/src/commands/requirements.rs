@@ -10,3 +10,9 @@ pub(super) fn check() -> std::io::Result<Result<(), RequirementError>> {
     let kernel = plan::check_kernel(&sys::kernel_release()?);
     Ok(kernel.and(plan::check_capabilities(Capabilities::effective()?)))
 }
+
+/// The same for a start, which loads programs; `probes` says whether it probes tunnels, too.
+pub(super) fn check_start(probes: bool) -> std::io::Result<Result<(), RequirementError>> {
+    let kernel = plan::check_kernel(&sys::kernel_release()?);
+    Ok(kernel.and(plan::check_start(Capabilities::effective()?, probes)))
+}

@@ -122,7 +122,11 @@ impl Follower {
             let target = Target::Group(id);
             prefixes.iter().map(move |prefix| (*prefix, target))
         });
+        let homes = existing.groups.iter().map(|group| group.id);
         let pinned = Pinned {
+            homes: homes
+                .chain(plan.groups.iter().map(|group| group.id))
+                .collect(),
             prefixes: placed.collect(),
             ..Pinned::default()
         };
@@ -150,6 +154,9 @@ impl Follower {
 
     /// Takes note of what the kernel told.
     pub(super) fn note(&mut self, notice: RouteNotice) -> Noted {
+        if notice == RouteNotice::Lost {
+            log::warn!("some of the kernel's route messages were lost; listing all routes");
+        }
         self.table.note(notice)
     }
 

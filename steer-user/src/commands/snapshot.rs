@@ -2,11 +2,14 @@
 
 use ipnet::IpNet;
 use steer_common::abi::{
-    Admin, Group, GroupId, Membership, MembershipKey, Placement, Prefix, Tunnel, TunnelId,
-    TunnelInfo, TunnelRef,
+    Group, GroupId, Membership, MembershipKey, Placement, Prefix, Tunnel, TunnelId, TunnelInfo,
+    TunnelRef,
 };
 
-use super::{apply::ABSENT, state};
+use super::{
+    apply::ABSENT,
+    state::{self, KnownTunnel},
+};
 use crate::datapath::{DatapathError, maps::Maps};
 
 /// Groups, tunnels and prefixes as they were.
@@ -36,15 +39,14 @@ impl Snapshot {
     pub(super) fn restore(&self, maps: &mut Maps) -> Result<(), DatapathError> {
         let mut new_tunnels = state::tunnels(maps)?;
         new_tunnels.retain(|tunnel| self.tunnels.iter().all(|(id, ..)| *id != tunnel.id));
-        for tunnel in &new_tunnels {
-            let drain = Tunnel {
-                admin: Admin::Drain,
-                ..tunnel.state
-            };
-            maps.set_tunnel(tunnel.id, &drain)?;
-        }
-        for (id, tunnel, info) in &self.tunnels {
-            maps.set_tunnel_info(*id, info)?;
+        let mut infos: Vec<_> = self
+            .tunnels
+            .iter()
+            .map(|(id, _, info)| (*id, *info))
+            .collect();
+        infos.extend(new_tunnels.iter().map(KnownTunnel::leaving));
+        maps.set_tunnel_infos(&infos)?;
+        for (id, tunnel, _) in &self.tunnels {
             maps.set_tunnel(*id, tunnel)?;
         }
         for (ifindex, tunnel) in &self.devices {

@@ -13,7 +13,7 @@ use crate::{
     datapath::{maps::Maps, programs::Programs},
     net::Netlink,
     output::{Colour, PlanReport},
-    plan::{GroupPlan, Plan},
+    plan::{GroupPlan, Plan, health::Probes},
 };
 
 /// How often the program's diagnostics are shown.
@@ -84,8 +84,10 @@ async fn start(
     args: &SteerArgs,
     probe: Option<&ProbeArgs>,
 ) -> Result<Option<Started>, Failure> {
+    // Whoever may do nothing is told that first, whatever else is wrong.
     requirements::check()??;
     let wanted = Wanted::of(args, probe)?;
+    requirements::check_start(wanted.probes.as_ref().is_some_and(Probes::any))??;
     let (pins, mode) = (&context.pins, args.attach);
     let netlink = Netlink::connect()?;
     let _lock = pins.lock()?;
@@ -116,11 +118,10 @@ async fn start(
     for note in &plan.notes {
         eprintln!("steerctl: {note}");
     }
-    let first = plan.groups.first();
     Ok(Some(Started {
         line: format!("ready {}", summary(&plan, way)),
         programs,
-        order: first.map_or(HookOrder::Last, |group| group.order),
+        order: plan.order(),
         wanted,
         follower: outlook.follower,
     }))

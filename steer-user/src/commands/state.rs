@@ -28,6 +28,21 @@ pub(super) struct KnownTunnel {
     pub(super) state: Tunnel,
 }
 
+impl KnownTunnel {
+    /// What is said of a tunnel that is to leave: it takes no new flows. Its admin state stays what the operator
+    /// wanted, for the case that this is never finished and the tunnel stays after all.
+    pub(super) fn leaving(&self) -> (TunnelId, TunnelInfo) {
+        let weight = 0;
+        (
+            self.id,
+            TunnelInfo {
+                weight,
+                ..self.info
+            },
+        )
+    }
+}
+
 /// All tunnels that there are.
 pub(super) fn tunnels(maps: &Maps) -> Result<Vec<KnownTunnel>, DatapathError> {
     let mut found = Vec::new();

@@ -27,14 +27,20 @@ pub(super) fn change(maps: &mut Maps, plan: &Plan) -> Result<(), Failure> {
             continue;
         };
         let is_others = |other: &KnownTunnel| other.id == tunnel.id && other.name != tunnel.name;
-        // A number that passes from one tunnel to another is written with the rest of the plan.
+        // A number that passes from one tunnel to another is written with the rest of the plan, and so is what
+        // is new of a tunnel that is known.
         if !known.iter().any(is_others) {
-            let info = TunnelInfo {
+            let same = known.iter().find(|other| other.id == tunnel.id);
+            let planned = TunnelInfo {
                 name: encode_name(&tunnel.name),
                 weight: tunnel.weight,
                 group: group.into(),
                 rp_filter_before: tunnel.rp_filter_before,
                 tier: tunnel.tier,
+            };
+            let info = TunnelInfo {
+                rp_filter_before: tunnel.rp_filter_before,
+                ..same.map_or(planned, |same| same.info)
             };
             maps.set_tunnel_info(tunnel.id, &info)?;
         }

@@ -98,7 +98,7 @@ fn write_beside(path: &Path, text: &str) -> io::Result<NamedTempFile> {
         .prefix(".steer-")
         .permissions(Permissions::from_mode(0o600))
         .tempfile_in(parent(path))?;
-    file.write_all(text.as_bytes())?;
+    file.as_file_mut().write_all(text.as_bytes())?;
     let new = file.as_file().metadata()?;
     if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
         fchown(file.as_file(), Some(old.uid()), Some(old.gid()))?;

@@ -1,4 +1,4 @@
-//! Reading maps in ways that aya 0.14 does not offer: in batches, and of any size.
+//! Reading and writing maps in ways that aya 0.14 does not offer: in batches, and of any size.
 //!
 //! One system call brings thousands of entries: a table of a million flows is
 //! read in a fraction of a second instead of seconds.
@@ -16,6 +16,9 @@ const BATCH: usize = 4_096;
 const LOOKUP: libc::c_long = 1;
 /// `BPF_MAP_LOOKUP_BATCH` of `enum bpf_cmd` (`linux/bpf.h`).
 const LOOKUP_BATCH: libc::c_long = 24;
+
+/// `BPF_MAP_UPDATE_BATCH` of `enum bpf_cmd` (`linux/bpf.h`).
+const UPDATE_BATCH: libc::c_long = 26;
 
 /// The `batch` member of `union bpf_attr` (`linux/bpf.h`).
 #[repr(C)]
@@ -78,6 +81,43 @@ pub(super) fn for_each<const K: usize, const V: usize>(
             return Ok(());
         }
         is_first = false;
+    }
+}
+
+/// Writes elements of an array.
+///
+/// In one system call, which the kernel finishes even for a process that is being killed
+/// (`generic_map_update_batch` in `kernel/bpf/syscall.c` looks for no signal): of a crash, all are written or none.
+pub(super) fn set_all<const V: usize>(
+    map: &MapData,
+    elements: &[(u32, [u8; V])],
+) -> io::Result<()> {
+    if elements.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<u32> = elements.iter().map(|(key, _)| *key).collect();
+    let values: Vec<[u8; V]> = elements.iter().map(|(_, value)| *value).collect();
+    let mut attributes = Attributes {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: u32::try_from(elements.len()).map_err(io::Error::other)?,
+        map_fd: u32::try_from(map.fd().as_fd().as_raw_fd()).expect("an open descriptor"),
+        ..Attributes::default()
+    };
+    // SAFETY: the pointers are to `count` keys of an array, four bytes each, and as many values of the size that
+    // `Records` compared with the map's; they live through the call, and the kernel only reads them.
+    let status = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            UPDATE_BATCH,
+            &raw mut attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    if status < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
     }
 }
 

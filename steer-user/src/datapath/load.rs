@@ -1,7 +1,9 @@
 //! Loading the object and its programs.
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
+    maps::MapError,
+    pin::PinError,
     programs::{ProgramError, SchedClassifier},
 };
 use nix::errno::Errno;
@@ -21,7 +23,17 @@ pub(super) fn object(pins: &PinDir, max_flows: u32) -> Result<Ebpf> {
     for name in maps::ALL {
         loader.map_pin_path(name, pins.map(name));
     }
-    Ok(loader.load(OBJECT)?)
+    loader.load(OBJECT).map_err(|error| match error {
+        // aya's own words do not say why.
+        EbpfError::MapError(MapError::PinError {
+            name: Some(name),
+            error: PinError::SyscallError(error),
+        }) => DatapathError::Io {
+            path: pins.map(&name),
+            source: error.io_error,
+        },
+        error => error.into(),
+    })
 }
 
 /// A program of the object.

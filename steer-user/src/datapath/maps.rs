@@ -158,6 +158,16 @@ impl Maps {
         self.tunnel_info.set(id.into(), info)
     }
 
+    /// Replaces names, weights and groups of several tunnels; of a process that is killed meanwhile, all of them or
+    /// none, so that no bucket table is ever made from some of the old and some of the new weights.
+    pub fn set_tunnel_infos(&mut self, infos: &[(TunnelId, TunnelInfo)]) -> Result<()> {
+        let infos: Vec<_> = infos
+            .iter()
+            .map(|(id, info)| (u32::from(*id), *info))
+            .collect();
+        self.tunnel_info.set_all(&infos)
+    }
+
     /// Which tunnel each device is, by ifindex.
     pub fn tunnel_devices(&self) -> Result<Vec<(u32, TunnelRef)>> {
         self.tunnel_devices.all()

@@ -9,7 +9,7 @@ use aya::{
 };
 use bytemuck::{AnyBitPattern, CheckedBitPattern, NoUninit, checked};
 
-use super::error::DatapathError;
+use super::{batch, error::DatapathError};
 
 type Result<T> = std::result::Result<T, DatapathError>;
 
@@ -57,6 +57,18 @@ impl<const N: usize> Records<N> {
         self.map
             .set(index, encode::<N>(record), 0)
             .map_err(on(self.name))
+    }
+
+    /// Writes several; of a process that is killed meanwhile, all of them or none.
+    pub(super) fn set_all<T: NoUninit>(&mut self, records: &[(u32, T)]) -> Result<()> {
+        let encoded = records
+            .iter()
+            .map(|(index, record)| (*index, encode::<N>(record)));
+        let encoded: Vec<_> = encoded.collect();
+        batch::set_all(self.data(), &encoded).map_err(|source| DatapathError::Batch {
+            map: self.name,
+            source,
+        })
     }
 }
 

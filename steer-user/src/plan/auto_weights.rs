@@ -1,14 +1,17 @@
 //! Weights by measurement: new flows go where there is room. Pure; the time comes with each measurement.
 //!
-//! Goodput alone says nothing of room: a tunnel that gets more flows carries more. So nothing changes while no
+//! Goodput alone says nothing of room: a tunnel that gets more flows carries more. So nothing changes until a
 //! tunnel is congested, by loss or by a round trip far above its shortest. Then
 //!
 //! - where others are not congested, they get what the congested ones lose. A tunnel's share of new flows does not
 //!   fall below half of its share of bytes: live flows stay, and take a while to end;
-//! - where all are, goodput is capacity, and weights go towards it.
+//! - where all are, goodput is capacity, and weights go towards it;
+//! - once none is any more, for a while, weights go back to the operator's (`calm.rs`).
 //!
 //! No share changes by more than [`STEP`] of itself at a time (or a weight by 1), nor more often than every
 //! [`PERIOD`], and a tunnel of weight 0 stays at 0.
+
+mod calm;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +19,7 @@ use std::time::Duration;
 
 use steer_common::abi::TunnelId;
 
+use self::calm::Calm;
 use super::WEIGHT_MAX;
 
 /// Time between two changes, over which goodput is measured.
@@ -40,13 +44,15 @@ const MEAN: u32 = 1_000;
 /// The least weight, as a part of the mean.
 const FLOOR: f64 = 0.02;
 
-/// What is measured of a tunnel that takes new flows.
+/// What is measured of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measured {
     /// The tunnel.
     pub id: TunnelId,
     /// Its weight.
     pub weight: u32,
+    /// Whether it gets new flows. One that gets none has no part in what follows from congestion.
+    pub is_used: bool,
     /// Bytes that it carried, both ways, since whenever.
     pub bytes: u64,
     /// Round trip through it, in µs, if known.
@@ -90,8 +96,10 @@ pub enum Why {
         /// Its share, 0 to 1.
         share: f64,
     },
-    /// Weights were too small to be changed in steps; its share is the same.
+    /// Weights were too small to be changed in steps, or need no such steps any more; its share is the same.
     Scale,
+    /// None is congested any more: back to what the operator wants.
+    Calm,
 }
 
 impl fmt::Display for Why {
@@ -105,7 +113,8 @@ impl fmt::Display for Why {
             }
             Self::Room => f.write_str("others are congested"),
             Self::Goodput { share } => write!(f, "carries {:.1} % of the bytes", share * 100.0),
-            Self::Scale => f.write_str("larger weights for the same shares"),
+            Self::Scale => f.write_str("other numbers for the same shares"),
+            Self::Calm => f.write_str("none is congested any more"),
         }
     }
 }
@@ -125,6 +134,7 @@ pub struct AutoWeights {
     at: Option<Duration>,
     stretch_began: Duration,
     tunnels: BTreeMap<TunnelId, Memory>,
+    calm: Calm,
 }
 
 /// A tunnel at the moment of a step.
@@ -144,13 +154,37 @@ impl AutoWeights {
             return Vec::new();
         }
         self.at = Some(now);
+        let rates = self.rates(now, measured);
+        let is_fresh = elapsed.is_some_and(|elapsed| elapsed <= STALE);
+        let mut steps = self.calm.note_weights(measured);
+        match rates {
+            Some(all) if is_fresh && steps.is_empty() => {
+                if all.iter().any(|tunnel| tunnel.congestion.is_some()) {
+                    self.calm.disturb();
+                    steps = self.relieve(&all, measured);
+                } else {
+                    steps = self.calm.step(now);
+                }
+            }
+            // What was not measured may have been anything.
+            _ => self.calm.wait_anew(),
+        }
+        self.calm.note_steps(&steps);
+        steps
+    }
+
+    /// What each tunnel in use carried since the last time; `None` where one is new.
+    fn rates(&mut self, now: Duration, measured: &[Measured]) -> Option<Vec<Now>> {
         let is_new_stretch = now.saturating_sub(self.stretch_began) >= MEMORY;
         if is_new_stretch {
             self.stretch_began = now;
         }
         let before = std::mem::take(&mut self.tunnels);
         let mut all = Vec::new();
-        for tunnel in measured.iter().filter(|tunnel| tunnel.weight > 0) {
+        for tunnel in measured
+            .iter()
+            .filter(|tunnel| tunnel.is_used && tunnel.weight > 0)
+        {
             let known = before.get(&tunnel.id);
             let memory = Memory::after(known, tunnel, is_new_stretch);
             self.tunnels.insert(tunnel.id, memory);
@@ -165,11 +199,27 @@ impl AutoWeights {
                 congestion: memory.congestion(tunnel),
             }));
         }
-        let is_fresh = elapsed.is_some_and(|elapsed| elapsed <= STALE);
-        match all.into_iter().collect::<Option<Vec<_>>>() {
-            Some(all) if is_fresh && all.len() > 1 => steps(&all),
-            _ => Vec::new(),
-        }
+        all.into_iter().collect()
+    }
+
+    /// Takes from who is congested.
+    fn relieve(&mut self, all: &[Now], measured: &[Measured]) -> Vec<WeightStep> {
+        let Some(wanted) = wanted(all).filter(|_| all.len() > 1) else {
+            return Vec::new();
+        };
+        let Some(factor) = factor(all, measured) else {
+            return steps(all, wanted);
+        };
+        self.calm.note_factor(factor);
+        let step = |tunnel: &Measured| WeightStep {
+            id: tunnel.id,
+            before: tunnel.weight,
+            after: tunnel.weight * factor,
+            why: Why::Scale,
+        };
+        // Those that get no flows now, too: they may get some again.
+        let with_weight = measured.iter().filter(|tunnel| tunnel.weight > 0);
+        with_weight.map(step).collect()
     }
 }
 
@@ -214,19 +264,7 @@ impl Memory {
     }
 }
 
-fn steps(all: &[Now]) -> Vec<WeightStep> {
-    let Some(wanted) = wanted(all) else {
-        return Vec::new();
-    };
-    if let Some(factor) = factor(all) {
-        let step = |tunnel: &Now| WeightStep {
-            id: tunnel.id,
-            before: tunnel.before,
-            after: tunnel.before * factor,
-            why: Why::Scale,
-        };
-        return all.iter().map(step).collect();
-    }
+fn steps(all: &[Now], wanted: Vec<(f64, Why)>) -> Vec<WeightStep> {
     all.iter()
         .zip(wanted)
         .filter_map(|(tunnel, (weight, why))| {
@@ -255,10 +293,10 @@ fn steps(all: &[Now]) -> Vec<WeightStep> {
 }
 
 /// What weights are to be multiplied by, if they are too small for a step.
-fn factor(all: &[Now]) -> Option<u32> {
+fn factor(all: &[Now], measured: &[Measured]) -> Option<u32> {
     let count = u32::try_from(all.len()).ok()?;
     let sum: u32 = all.iter().map(|tunnel| tunnel.before).sum();
-    let largest = all.iter().map(|tunnel| tunnel.before).max()?;
+    let largest = measured.iter().map(|tunnel| tunnel.weight).max()?;
     if sum >= MEAN_MIN * count {
         return None;
     }

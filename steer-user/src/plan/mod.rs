@@ -45,7 +45,7 @@ pub use mode::{mss_clamp_name, unequal_mtus};
 pub use pace::{DrainPace, RATE_MAX, Rate};
 pub use prefixes::{check_prefix, conflicts, left_to_kernel};
 pub use replies::{Forwarding, RP_FILTER_LOOSE, SysctlChange, sample};
-pub use requirements::{RequirementError, check_capabilities, check_kernel};
+pub use requirements::{RequirementError, check_capabilities, check_kernel, check_start};
 pub use routes::{
     DerivedGroup, FollowRoutes, Following, GroupCount, HopSet, Left, LeftReason, Pinned, Steps,
     Target, follow,

@@ -42,13 +42,22 @@ pub fn check_kernel(release: &str) -> Result<(), RequirementError> {
     Ok(())
 }
 
-/// Checks the capabilities of a process.
+/// Checks the capabilities of a process that reads and changes what is pinned.
 pub fn check_capabilities(held: Capabilities) -> Result<(), RequirementError> {
-    let mut missing = held.missing(&[Capability::Bpf, Capability::NetAdmin]);
-    // Kernels before CAP_BPF, and containers without it, have it all in CAP_SYS_ADMIN.
-    if held.has(Capability::SysAdmin) {
-        missing.retain(|capability| *capability != Capability::Bpf);
+    all_held(held, &[Capability::Bpf, Capability::NetAdmin])
+}
+
+/// Checks the capabilities of a process that loads the programs, and probes tunnels if it says so.
+pub fn check_start(held: Capabilities, probes: bool) -> Result<(), RequirementError> {
+    let mut needed = vec![Capability::Bpf, Capability::NetAdmin, Capability::Perfmon];
+    if probes {
+        needed.push(Capability::NetRaw);
     }
+    all_held(held, &needed)
+}
+
+fn all_held(held: Capabilities, needed: &[Capability]) -> Result<(), RequirementError> {
+    let missing = held.missing(needed);
     if missing.is_empty() {
         Ok(())
     } else {
@@ -86,5 +95,19 @@ mod tests {
         // CAP_NET_ADMIN is 12, CAP_SYS_ADMIN is 21.
         let held = Capabilities::parse("CapEff:\t0000000000201000\n").unwrap();
         assert_eq!(check_capabilities(held), Ok(()));
+        assert_eq!(check_start(held, false), Ok(()));
+    }
+
+    #[test]
+    fn a_start_needs_more() {
+        // CAP_NET_ADMIN is 12, CAP_BPF 39.
+        let held = Capabilities::parse("CapEff:\t0000008000001000\n").unwrap();
+        assert_eq!(check_capabilities(held), Ok(()));
+        let missing = |probes| check_start(held, probes).unwrap_err().to_string();
+        assert_eq!(missing(false), "not allowed: CAP_PERFMON missing");
+        assert_eq!(
+            missing(true),
+            "not allowed: CAP_PERFMON and CAP_NET_RAW missing"
+        );
     }
 }

@@ -329,6 +329,12 @@ impl Plan {
                 .any(|planned| u32::from(planned.id) == group)
     }
 
+    /// Where its programs stand among others of a device.
+    pub fn order(&self) -> HookOrder {
+        let first = self.groups.first();
+        first.map_or(HookOrder::Last, |group| group.order)
+    }
+
     /// All tunnels of the groups that are made or changed.
     pub fn tunnels(&self) -> impl Iterator<Item = &PlannedTunnel> {
         self.groups.iter().flat_map(|group| &group.tunnels)

@@ -101,6 +101,13 @@ impl Lab {
         self.gateway(side).ip_batch(&std::mem::take(&mut lines))
     }
 
+    /// Takes the IPv4 address, which tells the far end's, from tunnel device `k` of one gateway.
+    pub fn forget_tunnel_address(&self, side: Side, k: usize) -> Result<()> {
+        let device = tunnel_name(k);
+        self.gateway(side)
+            .ip(&["-4", "addr", "flush", "dev", &device])
+    }
+
     /// Deletes tunnel device `k` of one gateway.
     pub fn tunnel_delete(&self, side: Side, k: usize) -> Result<()> {
         self.gateway(side).ip(&["link", "del", &tunnel_name(k)])

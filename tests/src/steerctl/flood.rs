@@ -49,9 +49,14 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sockets for as many flows.
+    /// Sockets for as many flows to [`FAR`].
     pub fn new(client: &Host, flows: usize) -> Result<Self> {
-        let far: SocketAddr = FAR.parse()?;
+        Self::to(client, flows, FAR)
+    }
+
+    /// Sockets for as many flows to an address and port behind the tunnels.
+    pub fn to(client: &Host, flows: usize, far: &str) -> Result<Self> {
+        let far: SocketAddr = far.parse()?;
         let sockets = client.within(|| {
             let one = || -> Result<UdpSocket> {
                 let socket = UdpSocket::bind("10.1.0.2:0")?;

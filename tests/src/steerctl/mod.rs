@@ -1,8 +1,10 @@
 //! `steerctl` from outside: a gateway with TUN devices for tunnels, small and
 //! quick to make, and what one sees of steer without asking steer.
 
+mod echo;
 mod flood;
 mod gateway;
+mod manager;
 mod outcome;
 mod reader;
 mod running;
@@ -11,6 +13,7 @@ mod traces;
 
 pub use flood::{FAR, Flood, Sender};
 pub use gateway::{Gateway, missing};
+pub use manager::Manager;
 pub use outcome::{Outcome, Refusal};
 pub use reader::{Reader, Seen};
 pub use running::Running;

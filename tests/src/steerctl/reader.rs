@@ -1,8 +1,8 @@
-//! The far side of a TUN device: takes what was steered into it.
+//! The far side of a TUN device: takes what was steered into it, and answers echo requests.
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use anyhow::Result;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::flood::Numbered;
+use super::{echo, flood::Numbered};
 use crate::{lab::Host, tun};
 
 /// How long the thread may take to see that it is not wanted any more.
@@ -69,6 +69,11 @@ impl Reader {
         lock(&self.seen).datagrams.len()
     }
 
+    /// What came since this was asked last.
+    pub fn take(&self) -> Seen {
+        std::mem::take(&mut lock(&self.seen))
+    }
+
     /// Forgets what came so far.
     pub fn clear(&self) {
         *lock(&self.seen) = Seen::default();
@@ -99,6 +104,9 @@ fn read(mut file: File, seen: &Mutex<Seen>, stop: &AtomicBool) {
                     if !seen.datagrams.insert(datagram) {
                         seen.doubles += 1;
                     }
+                } else if echo::turn_round(&mut packet[..length]) {
+                    // A device that is down, or full, loses it: that is what probes are for.
+                    let _ = file.write(&packet[..length]);
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {

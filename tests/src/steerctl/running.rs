@@ -84,6 +84,14 @@ impl Running {
         })
     }
 
+    /// Fails unless the line that was waited for last contains `text`.
+    pub fn said(&self, text: &str) -> Result<()> {
+        match self.seen.last() {
+            Some((_, line)) if line.contains(text) => Ok(()),
+            other => bail!("{text}: not in {other:?}"),
+        }
+    }
+
     /// Waits for a line on standard output that contains `text`.
     pub fn prints(&mut self, text: &str) -> Result<()> {
         self.until(text, |stream, line| {

@@ -150,6 +150,13 @@ impl LiveFlows {
         })
     }
 
+    /// Gaps are measured from now on.
+    pub fn forget_gaps(&self) {
+        for flow in &self.flows {
+            flow.forget_gap();
+        }
+    }
+
     /// Stops to send, waits for the last echoes, and reports.
     pub fn stop(mut self) -> Result<LiveReport> {
         drop(self.stop.take());

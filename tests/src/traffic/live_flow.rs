@@ -72,6 +72,11 @@ impl Flow {
         (sent, echoed)
     }
 
+    /// The longest gap is the longest from now on.
+    pub(super) fn forget_gap(&self) {
+        self.gap_us.store(0, Ordering::Relaxed);
+    }
+
     /// Sends until `stopped`, and waits for the last echoes.
     pub(super) async fn run(&self, spec: LiveSpec, phase: Duration, stopped: watch::Receiver<()>) {
         let mut ticks = interval_at(tokio::time::Instant::now() + phase, spec.interval);

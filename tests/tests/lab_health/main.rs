@@ -1,13 +1,14 @@
 //! Tunnels that die and come back, under traffic: real WireGuard, judged by what comes back to the client
 //! and by what packet sockets on the tunnels saw.
 
+mod daemon;
 mod death;
 mod device;
 mod far_end;
-mod measure;
+mod many;
 mod probes;
+mod signals;
 mod tiers;
-mod watch;
 
 steer_tests::ways! {
     probes_are_never_steered: crate::probes::never_steered, ingress egress mark;

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use steer_tests::lab::{Capture, Captured, Family, Side, tunnel_address, wait};
+use steer_tests::lab::{Capture, Family, Side, tunnel_address, wait};
+use steer_tests::scenario::watch::{PATIENCE, is_probe, until_answering, until_health, until_used};
 use steer_tests::scenario::{Scene, Way};
-
-use crate::watch::{PATIENCE, until_answering, until_health};
 
 /// Probes of each tunnel: a far end's address in the tunnel, and one among the steered prefixes.
 pub(crate) fn never_steered(way: Way) -> Result<()> {
@@ -62,7 +61,7 @@ pub(crate) fn never_steered(way: Way) -> Result<()> {
     scene.lab.restore_tunnel(1)?;
     scene.lab.restore_tunnel(2)?;
     for tunnel in ["wg1", "wg2"] {
-        until_health(near, tunnel, "up")?;
+        until_used(near, tunnel)?;
     }
     // Only what is among the prefixes can be a flow, and it stays where it is.
     for flow in near.flows()? {
@@ -88,19 +87,6 @@ fn rate(capture: &Capture) -> Result<()> {
         "{sent:?} in a second"
     );
     Ok(())
-}
-
-/// An echo request that leaves.
-fn is_probe(captured: &Captured) -> bool {
-    let is_echo = captured
-        .packet()
-        .is_some_and(|packet| packet.echo().is_some());
-    // Neither options nor extension headers: the kernel makes these headers.
-    let kind = match captured.bytes.first().map(|first| first >> 4) {
-        Some(4) => captured.bytes[20] == 8,
-        _ => captured.bytes.get(40) == Some(&128),
-    };
-    captured.outgoing && is_echo && kind
 }
 
 fn family_of(address: IpAddr) -> Family {

@@ -39,7 +39,7 @@ const GROUP: [&str; 8] = [
     "tunnels",
 ];
 const HOOK: [&str; 5] = ["iface", "ifindex", "hook", "attach", "program_id"];
-const TUNNEL: [&str; 20] = [
+const TUNNEL: [&str; 22] = [
     "name",
     "id",
     "ifindex",
@@ -58,8 +58,10 @@ const TUNNEL: [&str; 20] = [
     "moved_in",
     "moved_out",
     "rtt_ms",
+    "jitter_ms",
     "loss",
     "handshake_age_secs",
+    "tier",
 ];
 const TABLE: [&str; 2] = ["entries", "capacity"];
 const FLOW: [&str; 14] = [

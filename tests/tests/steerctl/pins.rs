@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
 use aya::{Ebpf, EbpfLoader};
-use steer_common::abi::programs::BARE_REDIRECT;
+use steer_common::abi::{ABI_VERSION, programs::BARE_REDIRECT};
 use steer_tests::steerctl::{Gateway, Outcome, Refusal, tcx_programs};
 use steer_user::datapath::object::OBJECT;
 
@@ -82,7 +82,9 @@ test!(pins_of_another_layout, |name| {
     ] {
         gateway.steerctl(args)?.refused(&Refusal {
             code: 1,
-            message: &format!("{pins}: pinned by steer with map layout 77, this is layout 2"),
+            message: &format!(
+                "{pins}: pinned by steer with map layout 77, this is layout {ABI_VERSION}"
+            ),
             hint: Some(&format!(
                 "use the steerctl that made it, or start over (flows are placed anew): steerctl --pin-dir {pins} detach"
             )),

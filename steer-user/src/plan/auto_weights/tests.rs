@@ -1,5 +1,7 @@
 //! By example, and for any measurements: small steps, rest under constant input, and where it leads.
 
+mod closed_loop;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -8,6 +10,7 @@ fn tunnel(id: TunnelId, weight: u32, bytes: u64) -> Measured {
     Measured {
         id,
         weight,
+        is_used: true,
         bytes,
         rtt_us: Some(10_000),
         loss_ppm: Some(0),
@@ -44,6 +47,7 @@ fn run(weights: &[u32], input: &[Steady], periods: u32) -> Vec<Vec<WeightStep>> 
                 .map(|((id, weight), steady)| Measured {
                     id,
                     weight: *weight,
+                    is_used: true,
                     bytes: steady.bytes * u64::from(period),
                     rtt_us: steady.rtt_us,
                     loss_ppm: steady.loss_ppm,
@@ -242,6 +246,7 @@ proptest! {
                 Measured {
                     id,
                     weight: *weight,
+                    is_used: true,
                     bytes: bytes[usize::from(id)],
                     rtt_us: steady.rtt_us,
                     loss_ppm: steady.loss_ppm,

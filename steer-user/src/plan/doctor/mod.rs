@@ -1,7 +1,8 @@
 //! What on a machine would stop steering, or make it wrong: facts come in, findings go out. Pure.
 //!
 //! A check that a start makes as well shares its judgement with the start. What a first start would
-//! refuse is a failure here; what works, but not as it should, is a warning.
+//! refuse is a failure here; what works, but not as it should, is a warning. `docs/doctor.md` is made from the
+//! checks.
 
 mod facts;
 mod hooks;
@@ -17,8 +18,8 @@ mod tunnels;
 mod wireguard;
 
 pub use facts::{
-    Facts, HookFacts, HookState, Host, Loaded, PinPlace, Pins, Steered, SteeredGroup,
-    SteeredTunnel, Sysctls, Traffic, Underlay, found_without_pins,
+    ConfigFacts, Facts, HookFacts, HookState, Host, Loaded, PinPlace, Pins, Steered, SteeredGroup,
+    SteeredTunnel, Sysctls, Traffic, Underlay, found_in_plan, found_without_pins,
 };
 
 /// How bad a finding is.
@@ -192,12 +193,14 @@ pub const CHECKS: &[Check] = &[
     kernel::BPFFS,
     state::PINS,
     state::DAEMON,
+    state::CONFIG,
     state::DISCOVERY,
     hooks::HOOKS,
     hooks::OTHER_PROGRAMS,
     hooks::OTHER_STEER,
     tunnels::DEVICES,
     tunnels::GROUPS,
+    tunnels::TIERS,
     tunnels::ADMIN,
     tunnels::HEALTH,
     wireguard::PEERS,
@@ -213,6 +216,7 @@ pub const CHECKS: &[Check] = &[
     routes::FORWARDING,
     routes::DEVICE_FORWARDING,
     routes::ROUTES,
+    routes::FOLLOWED,
     routes::PREFIXES,
     routes::RP_FILTER,
     marks::USERS,

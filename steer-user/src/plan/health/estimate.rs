@@ -29,43 +29,89 @@ struct Rtt {
     usual: u64,
 }
 
+impl Rtt {
+    fn first(rtt_ns: u64) -> Self {
+        Self {
+            smoothed: rtt_ns,
+            deviation: rtt_ns / 2,
+            usual: rtt_ns,
+        }
+    }
+
+    fn next(&mut self, rtt_ns: u64) {
+        let off_ns = self.smoothed.abs_diff(rtt_ns);
+        self.deviation = approach(self.deviation, off_ns, 4);
+        self.smoothed = approach(self.smoothed, rtt_ns, 8);
+        let pace = if rtt_ns < self.usual { 16 } else { 1_024 };
+        self.usual = approach(self.usual, rtt_ns, pace);
+    }
+}
+
 /// What is measured of a tunnel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Estimate {
     rtt: Option<Rtt>,
+    /// The same of answers in time, since the last miss.
+    in_time: Option<Rtt>,
     /// A bit for each of the latest probes, set where it was lost; the newest is bit 0.
     lost: u128,
     /// How many of the bits are used.
     judged: u32,
+    /// Both, as they were when the tunnel went down.
+    aside: (u128, u32),
+    /// How many probes were judged since then.
+    since: u32,
 }
 
 impl Estimate {
-    /// An answer took so long.
-    pub(super) fn measured(&mut self, rtt_ns: u64) {
-        let Some(rtt) = &mut self.rtt else {
-            self.rtt = Some(Rtt {
-                smoothed: rtt_ns,
-                deviation: rtt_ns / 2,
-                usual: rtt_ns,
-            });
-            return;
-        };
-        let off_ns = rtt.smoothed.abs_diff(rtt_ns);
-        rtt.deviation = approach(rtt.deviation, off_ns, 4);
-        rtt.smoothed = approach(rtt.smoothed, rtt_ns, 8);
-        let pace = if rtt_ns < rtt.usual { 16 } else { 1_024 };
-        rtt.usual = approach(rtt.usual, rtt_ns, pace);
+    /// A probe was answered in time.
+    pub(super) fn answered(&mut self, rtt_ns: u64) {
+        self.measured(rtt_ns);
+        note(&mut self.in_time, rtt_ns);
+        self.judged(false);
     }
 
-    /// A probe was answered, or it was lost.
-    pub(super) fn judged(&mut self, is_lost: bool) {
+    /// A probe counts as lost.
+    pub(super) fn missed(&mut self) {
+        self.in_time = None;
+        self.judged(true);
+    }
+
+    /// An answer took so long, whether or not it was in time.
+    pub(super) fn measured(&mut self, rtt_ns: u64) {
+        note(&mut self.rtt, rtt_ns);
+    }
+
+    fn judged(&mut self, is_lost: bool) {
         self.lost = self.lost << 1 | u128::from(is_lost);
         self.judged = WINDOW.min(self.judged + 1);
+        self.since = WINDOW.min(self.since + 1);
     }
 
     /// Loss counts from here on.
     pub(super) fn restart(&mut self) {
-        (self.lost, self.judged) = (0, 0);
+        (self.lost, self.judged, self.since) = (0, 0, 0);
+        self.aside = (0, 0);
+    }
+
+    /// So many misses in a row made the tunnel down: what was known before them is put aside.
+    pub(super) fn put_aside(&mut self, misses: u32) {
+        let lost = self.lost.checked_shr(misses).unwrap_or(0);
+        self.aside = (lost, self.judged.saturating_sub(misses));
+        self.since = 0;
+    }
+
+    /// What was lost while the tunnel was down does not count, nor how long its packets waited somewhere.
+    pub(super) fn take_back(&mut self) {
+        (self.lost, self.judged) = self.aside;
+        if let (Some(rtt), Some(in_time)) = (&mut self.rtt, self.in_time) {
+            (rtt.smoothed, rtt.deviation) = (in_time.smoothed, in_time.deviation);
+        }
+    }
+
+    /// Whether a whole window's probes since the tunnel went down never missed so many in a row.
+    pub(super) fn is_steady(&self, misses: u32) -> bool {
+        self.judged.min(self.since) >= WINDOW && longest_run(self.lost & used(WINDOW)) < misses
     }
 
     /// How long a probe may fly until it counts as missed.
@@ -94,8 +140,7 @@ impl Estimate {
 
     /// Share of the latest probes that were lost, 0 to 1.
     pub(super) fn loss(&self) -> Option<f64> {
-        let used = (1_u128 << self.judged) - 1;
-        let lost = (self.lost & used).count_ones();
+        let lost = (self.lost & used(self.judged)).count_ones();
         (self.judged > 0).then(|| f64::from(lost) / f64::from(self.judged))
     }
 
@@ -107,7 +152,7 @@ impl Estimate {
             return least;
         };
         let is_luck = |misses: &u32| loss.powf(f64::from(*misses)) > LUCK;
-        let bound = least.saturating_mul(MISSES_FACTOR);
+        let bound = misses_max(least);
         (least..bound)
             .find(|misses| !is_luck(misses))
             .unwrap_or(bound)
@@ -133,6 +178,33 @@ impl Estimate {
         let limit = usual.as_secs_f64() * factor + margin.as_secs_f64();
         Duration::from_nanos(rtt.smoothed).as_secs_f64() > limit
     }
+}
+
+fn note(rtt: &mut Option<Rtt>, rtt_ns: u64) {
+    match rtt {
+        Some(rtt) => rtt.next(rtt_ns),
+        None => *rtt = Some(Rtt::first(rtt_ns)),
+    }
+}
+
+/// How many misses in a row are death on any tunnel, if `least` are where nothing is lost.
+pub(super) fn misses_max(least: u32) -> u32 {
+    least.saturating_mul(MISSES_FACTOR)
+}
+
+/// A bit for each of so many probes.
+fn used(probes: u32) -> u128 {
+    (1 << probes) - 1
+}
+
+/// The most bits in a row that are set.
+fn longest_run(mut bits: u128) -> u32 {
+    let mut run = 0;
+    while bits != 0 {
+        bits &= bits << 1;
+        run += 1;
+    }
+    run
 }
 
 /// `value`, an `n`th of the way to `to`.
@@ -210,6 +282,44 @@ mod tests {
         let with_3 = [0, 1, 2, 5, 10, 20, 50, 100].map(|lost| misses(lost, 3));
         assert_eq!(with_3, [3, 3, 4, 5, 6, 9, 12, 12]);
         assert_eq!(misses(5, 8), 8);
+    }
+
+    #[test]
+    fn what_was_lost_while_down() {
+        let mut estimate = Estimate::default();
+        for n in 0..40 {
+            estimate.judged(n % 10 == 0);
+        }
+        for _ in 0..5 {
+            estimate.judged(true);
+        }
+        estimate.put_aside(5);
+        for _ in 0..500 {
+            estimate.judged(true);
+        }
+        assert_eq!(estimate.loss(), Some(1.0));
+        estimate.take_back();
+        assert_eq!(estimate.loss(), Some(0.1));
+        estimate.put_aside(200);
+        estimate.take_back();
+        assert_eq!(estimate.loss(), None);
+    }
+
+    #[test]
+    fn steady_is_a_whole_window() {
+        let steady = |in_a_row: u32, probes: u32| {
+            let mut estimate = Estimate::default();
+            estimate.put_aside(0);
+            for n in 0..probes {
+                estimate.judged(n % (in_a_row + 1) != 0);
+            }
+            estimate.is_steady(12)
+        };
+        assert_eq!([99, 100].map(|probes| steady(4, probes)), [false, true]);
+        assert_eq!(
+            [11, 12, 200].map(|lost| steady(lost, 300)),
+            [true, false, false]
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// How long a probe is remembered: an answer that comes later says nothing.
-const MEMORY_NS: u64 = 10_000_000_000;
+pub(super) const MEMORY_NS: u64 = 10_000_000_000;
 /// How many are remembered.
 const MEMORY: usize = 512;
 
@@ -76,8 +76,11 @@ impl Flight {
             .binary_search_by_key(&sequence, |probe| probe.sequence)
             .ok()?;
         let probe = self.probes.remove(at)?;
-        self.answered = self.answered.max(sequence);
         let rtt_ns = now_ns.saturating_sub(probe.sent_ns);
+        if rtt_ns > MEMORY_NS {
+            return None;
+        }
+        self.answered = self.answered.max(sequence);
         Some(match probe.fate {
             Fate::Flying => Answer::InTime { rtt_ns },
             Fate::Missed => Answer::Late { rtt_ns },
@@ -169,8 +172,13 @@ mod tests {
     #[test]
     fn memory_has_an_end() {
         let mut flight = Flight::default();
-        let first = flight.send(0);
-        flight.send(MEMORY_NS + 1);
+        let [first, second] = [flight.send(0), flight.send(1)];
+        assert_eq!(
+            flight.answer(second, MEMORY_NS + 2),
+            None,
+            "though no other left meanwhile"
+        );
+        flight.send(MEMORY_NS + 2);
         assert_eq!(flight.answer(first, MEMORY_NS + 2), None);
         for _ in 0..10 * MEMORY {
             flight.send(MEMORY_NS + 3);

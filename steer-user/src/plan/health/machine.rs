@@ -6,64 +6,21 @@ use std::time::Duration;
 use steer_common::abi::{Health, HealthReason, TunnelHealth};
 
 use super::damping::Damping;
-use super::estimate::Estimate;
+use super::estimate::{Estimate, misses_max};
 use super::flight::{Answer, Flight};
 use super::signals::{Sample, Signals};
-use super::{ProbeSpec, nanos};
+use super::{DeviceState, Means, ProbeSpec, Transition, Verdict, nanos};
 
 /// How long nobody may look until what flew meanwhile is not judged, at least.
 const STALL: Duration = Duration::from_millis(500);
 /// How often a tunnel is knocked at that is down and has nobody to ask.
 const KNOCK: Duration = Duration::from_secs(5);
-
-/// What a tunnel's device is now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceState {
-    /// It does not exist.
-    Gone,
-    /// It is there, but not up.
-    Down,
-    /// It is up.
-    Up,
-}
-
-/// What there is to judge a tunnel by, besides its device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Means {
-    /// Nothing.
-    Device,
-    /// WireGuard's counters and handshakes.
-    WireGuard,
-    /// The answers of this address, and WireGuard's signals as long as it has given none.
-    Echo(IpAddr),
-}
-
-/// A tunnel's health, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Whether it is used.
-    pub health: Health,
-    /// Why.
-    pub reason: HealthReason,
-    /// Since when the health is this one.
-    pub since_ns: u64,
-}
-
-/// A verdict that changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transition {
-    /// What it was.
-    pub before: Verdict,
-    /// What it is.
-    pub after: Verdict,
-}
-
-impl Transition {
-    /// Whether more than the reason changed.
-    pub fn changes_health(&self) -> bool {
-        self.before.health != self.after.health
-    }
-}
+/// How many times as many answers in a row as make a tunnel up again it takes until the silence of its target
+/// means something: one that answers now and then, as its own rules allow, is never so far.
+const TRUST: u32 = 2;
+/// How long a target has to be silent, while WireGuard shakes hands with the far end, until it is one that
+/// does not answer probes.
+const MUTE: Duration = Duration::from_mins(1);
 
 /// What a tunnel that is down has to show until it is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +47,10 @@ pub struct Machine {
     damping: Damping,
     /// The target that has answered, ever.
     answered_by: Option<IpAddr>,
+    /// Whether it has answered often enough in a row for its silence to mean something.
+    is_trusted: bool,
+    /// Since when answers are missing: the last one came then, or somebody began to ask.
+    heard_ns: u64,
     /// Answers since the last miss.
     answers: u32,
     /// Misses since the last answer.
@@ -98,7 +59,7 @@ pub struct Machine {
     misses_needed: u32,
     proof: Proof,
     verdict: Verdict,
-    judged_ns: u64,
+    attended_ns: u64,
     probed_ns: u64,
 }
 
@@ -122,12 +83,14 @@ impl Machine {
             signals: Signals::default(),
             damping: Damping::default(),
             answered_by: None,
+            is_trusted: false,
+            heard_ns: now_ns,
             answers: 0,
             misses: 0,
             misses_needed: spec.misses,
             proof,
             verdict: known,
-            judged_ns: now_ns,
+            attended_ns: now_ns,
             probed_ns: 0,
             spec,
         }
@@ -194,6 +157,7 @@ impl Machine {
 
     /// A probe is sent; gives its number.
     pub fn probe(&mut self, now_ns: u64) -> u64 {
+        self.attend(now_ns);
         self.probed_ns = now_ns;
         let number = self.flight.send(now_ns);
         if !matches!(self.means, Some(Means::Echo(_))) {
@@ -205,13 +169,13 @@ impl Machine {
 
     /// A probe was answered.
     pub fn answered(&mut self, number: u64, now_ns: u64) {
+        self.attend(now_ns);
         let Some(answer) = self.flight.answer(number, now_ns) else {
             return;
         };
         match answer {
             Answer::InTime { rtt_ns } => {
-                self.estimate.measured(rtt_ns);
-                self.estimate.judged(false);
+                self.estimate.answered(rtt_ns);
                 self.answers = self.answers.saturating_add(1);
             }
             Answer::Late { rtt_ns } => self.estimate.measured(rtt_ns),
@@ -222,9 +186,12 @@ impl Machine {
             && self.answered_by != Some(target)
         {
             self.answered_by = Some(target);
+            self.is_trusted = false;
             // Nobody lost what nobody wanted to answer.
             self.estimate.restart();
         }
+        self.heard_ns = now_ns;
+        self.is_trusted |= self.answers >= self.spec.up_after.saturating_mul(TRUST);
         self.misses_needed = self.estimate.misses(self.spec.misses);
     }
 
@@ -236,7 +203,7 @@ impl Machine {
     /// Whether WireGuard's signals matter now.
     pub fn wants_samples(&self) -> bool {
         match self.means {
-            Some(Means::Echo(_)) => !self.has_answered(),
+            Some(Means::Echo(_)) => !self.has_answered() || self.verdict.health == Health::Down,
             Some(Means::WireGuard) => true,
             _ => false,
         }
@@ -247,17 +214,12 @@ impl Machine {
         self.flight.deadline_ns(self.patience_ns())
     }
 
-    /// Judges by what is known at this moment. Has to be called more often than probes are sent;
-    /// what flew while nobody did is not held against the tunnel.
+    /// Judges by what is known at this moment. Has to be called more often than probes are sent.
     pub fn judge(&mut self, now_ns: u64) -> Option<Transition> {
-        let stall_ns = nanos(STALL.max(self.spec.interval * 2));
-        if now_ns.saturating_sub(self.judged_ns) > stall_ns {
-            self.flight.void();
-        }
-        self.judged_ns = self.judged_ns.max(now_ns);
+        self.attend(now_ns);
         let missed = self.flight.expire(now_ns, self.patience_ns());
         for _ in 0..missed.all {
-            self.estimate.judged(true);
+            self.estimate.missed();
         }
         if missed.fresh > 0 {
             self.misses = self.misses.saturating_add(missed.fresh);
@@ -308,15 +270,29 @@ impl Machine {
         nanos(self.estimate.patience(self.spec.interval))
     }
 
+    /// Somebody looks. If nobody did for long, what flew meanwhile is not held against the tunnel, and how
+    /// long it flew is not known.
+    fn attend(&mut self, now_ns: u64) {
+        let stall_ns = nanos(STALL.max(self.spec.interval * 2));
+        if now_ns.saturating_sub(self.attended_ns) > stall_ns {
+            self.flight.void();
+        }
+        self.attended_ns = self.attended_ns.max(now_ns);
+    }
+
     /// What was under way leads to nothing any more.
     fn interrupt(&mut self) {
         self.flight.clear();
         self.estimate.restart();
         (self.answers, self.misses) = (0, 0);
+        self.heard_ns = self.attended_ns;
     }
 
     /// What follows from going down.
     fn goes_down(&mut self, reason: HealthReason, now_ns: u64) {
+        if reason == HealthReason::NotAnswering {
+            self.estimate.put_aside(self.misses);
+        }
         self.answers = 0;
         // The device's state is certain; it needs no patience.
         if self.device == DeviceState::Up {
@@ -342,26 +318,41 @@ impl Machine {
             Some(means) => means,
         };
         if self.verdict.health == Health::Down && self.proof != Proof::Nothing {
-            if !self.is_proven() {
+            if !self.is_proven(now_ns) {
                 return (Health::Down, self.missing_proof());
             }
             if !self.damping.is_over(now_ns) {
                 return (Health::Down, HealthReason::Flapping);
             }
-            // What it lost while it was down does not count.
-            self.proof = Proof::Nothing;
-            self.estimate.restart();
-            self.misses_needed = self.spec.misses;
-            self.signals.forgive();
+            self.is_used_again(now_ns);
         }
         self.evidence(means)
+    }
+
+    /// A tunnel that was down has shown what it had to.
+    fn is_used_again(&mut self, now_ns: u64) {
+        self.proof = Proof::Nothing;
+        self.signals.forgive();
+        if self.is_mute(now_ns) {
+            self.answered_by = None;
+        } else if self.answers >= self.spec.up_after {
+            self.estimate.take_back();
+            // They left while more patience was had.
+            self.flight.void();
+        }
+        self.misses_needed = self.estimate.misses(self.spec.misses);
     }
 
     /// What a tunnel in use shows.
     fn evidence(&self, means: Means) -> (Health, HealthReason) {
         let is_echo = matches!(means, Means::Echo(_));
         if self.has_answered() {
-            if self.misses >= self.misses_needed {
+            let needed = if self.is_trusted {
+                self.misses_needed
+            } else {
+                misses_max(self.spec.misses)
+            };
+            if self.misses >= needed {
                 return (Health::Down, HealthReason::NotAnswering);
             }
             let already = |reason| self.verdict.reason == reason;
@@ -387,13 +378,27 @@ impl Machine {
         }
     }
 
-    fn is_proven(&self) -> bool {
+    fn is_proven(&self, now_ns: u64) -> bool {
         let answers = self.answers >= self.spec.up_after;
         match self.proof {
             Proof::Nothing => true,
-            Proof::Answers => answers,
+            Proof::Answers => answers || self.is_steady() || self.is_mute(now_ns),
             Proof::Life => answers || self.signals.was_heard_after(self.verdict.since_ns),
         }
+    }
+
+    /// Whether so few answers come, but steadily, that more will not: the target answers only some.
+    fn is_steady(&self) -> bool {
+        self.estimate.is_steady(misses_max(self.spec.misses))
+    }
+
+    /// Whether no probe at all was answered for long, though packets go both ways: the target has stopped to answer
+    /// them. What only answers some, and what loses a lot, is not that.
+    fn is_mute(&self, now_ns: u64) -> bool {
+        let since_ns = self.verdict.since_ns.max(self.heard_ns);
+        self.misses >= self.spec.misses
+            && now_ns.saturating_sub(since_ns) >= nanos(MUTE)
+            && self.signals.shook_hands_after(since_ns)
     }
 
     /// Why a tunnel is down that has not shown what it has to.
@@ -406,24 +411,6 @@ impl Machine {
             ) => HealthReason::NoAnswerYet,
             _ => HealthReason::NotAnswering,
         }
-    }
-}
-
-/// What is to be said of a tunnel when steer starts and its device is so: what was known of it before goes on,
-/// if it can be. Above all, one that was down because of its far end does not get flows for a restart.
-pub fn at_start(
-    device: DeviceState,
-    before: Option<(Health, HealthReason)>,
-) -> (Health, HealthReason) {
-    match (device, before) {
-        (DeviceState::Gone, _) => (Health::Down, HealthReason::DeviceGone),
-        (DeviceState::Down, _) => (Health::Down, HealthReason::DeviceDown),
-        (
-            DeviceState::Up,
-            None
-            | Some((_, HealthReason::Unknown | HealthReason::DeviceDown | HealthReason::DeviceGone)),
-        ) => (Health::Up, HealthReason::DeviceUp),
-        (DeviceState::Up, Some(before)) => before,
     }
 }
 

@@ -8,15 +8,17 @@ mod pace;
 mod signals;
 mod spec;
 mod target;
+mod verdict;
 mod words;
 
 use std::time::Duration;
 
-pub use machine::{DeviceState, Machine, Means, Transition, Verdict, at_start};
+pub use machine::Machine;
 pub use pace::Pace;
 pub use signals::Sample;
 pub use spec::{ProbeSpec, ProbeTarget, Probes, interval};
 pub use target::{door, means, source};
+pub use verdict::{DeviceState, Means, Transition, Verdict, at_start};
 pub use words::phrase;
 
 /// A time as the clock of the packet path counts it.

@@ -32,8 +32,10 @@ pub struct Sample {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Signals {
     last: Option<(u64, Sample)>,
-    /// When a new handshake was seen.
+    /// When a handshake was seen, maybe an old one.
     keys_ns: Option<u64>,
+    /// When a handshake was seen that was not there before.
+    shook_ns: Option<u64>,
     /// When bytes went out for the first time after the last ones came in.
     unanswered_ns: Option<u64>,
     /// When bytes came in last.
@@ -50,6 +52,7 @@ impl Signals {
         };
         if sample.latest_handshake.is_some() && sample.latest_handshake != before.latest_handshake {
             self.keys_ns = Some(now_ns);
+            self.shook_ns = Some(now_ns);
         }
         if sample.rx_bytes > before.rx_bytes {
             self.heard_ns = Some(now_ns);
@@ -83,6 +86,11 @@ impl Signals {
     /// Whether anything came in after that.
     pub(super) fn was_heard_after(&self, moment_ns: u64) -> bool {
         self.heard_ns.is_some_and(|heard_ns| heard_ns > moment_ns)
+    }
+
+    /// Whether there was a handshake after that: packets went both ways.
+    pub(super) fn shook_hands_after(&self, moment_ns: u64) -> bool {
+        self.shook_ns.is_some_and(|shook_ns| shook_ns > moment_ns)
     }
 
     /// The silence begins anew.
@@ -137,6 +145,18 @@ mod tests {
         // Nothing was sent for longer than keys are good; then something is.
         let samples = (0..200).map(|n: u64| (n, sample(7, 100 * n.saturating_sub(190), HANDSHAKE)));
         assert_eq!(silent(samples).first(), Some(&197));
+    }
+
+    #[test]
+    fn new_handshakes() {
+        let mut signals = Signals::default();
+        signals.sample(SEC, sample(0, 0, HANDSHAKE));
+        assert!(!signals.shook_hands_after(0), "nobody knows how old it is");
+        // A clock that was set back makes it no older.
+        signals.sample(2 * SEC, sample(0, 0, Some(Duration::from_secs(5))));
+        assert!(signals.shook_hands_after(SEC) && !signals.shook_hands_after(2 * SEC));
+        signals.sample(3 * SEC, sample(0, 0, Some(Duration::from_secs(5))));
+        assert!(!signals.shook_hands_after(2 * SEC));
     }
 
     #[test]

@@ -108,6 +108,11 @@ impl Probes {
     pub fn of(&self, tunnel: &str) -> &ProbeSpec {
         self.tunnels.get(tunnel).unwrap_or(&self.default)
     }
+
+    /// Whether any tunnel is probed.
+    pub fn any(&self) -> bool {
+        self.default.enabled || self.tunnels.values().any(|spec| spec.enabled)
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ pub fn phrase(health: Health, told: &TunnelHealth) -> Option<String> {
             HealthReason::Unknown
             | HealthReason::RoomLeft
             | HealthReason::Goodput
-            | HealthReason::Rescaled,
+            | HealthReason::Rescaled
+            | HealthReason::Calm,
             _,
         ) => return None,
         (HealthReason::DeviceUp, _) => "its device is up".into(),
@@ -33,7 +34,7 @@ pub fn phrase(health: Health, told: &TunnelHealth) -> Option<String> {
             "its device is back, and its far end does not answer yet".into()
         }
         (HealthReason::NoAnswerYet, _) => {
-            "its far end has never answered a probe; it is used all the same".into()
+            "its far end answers no probes; it is used all the same".into()
         }
     };
     Some(text)

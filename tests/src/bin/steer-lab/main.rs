@@ -1,6 +1,7 @@
 //! `steer-lab`: the lab as a program. `run` is what `cargo xtask run` shows,
 //! the other commands are `cargo xtask lab`.
 
+mod failover;
 mod play;
 mod report;
 mod run;
@@ -24,6 +25,8 @@ struct Cli {
 enum Verb {
     /// Build the lab, steer traffic, show it live, and end with a report.
     Run(run::RunArgs),
+    /// Cut a tunnel again and again in each way there is, and show how long steer and the flows take.
+    Failover(failover::FailoverArgs),
     /// Build the lab with steer on both gateways, and leave it up.
     Up {
         #[command(flatten)]
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Verb::Run(args) => wait::catch_signals().and_then(|()| run::run(&args)),
+        Verb::Failover(args) => wait::catch_signals().and_then(|()| failover::run(&args)),
         Verb::Up { size, no_steer } => {
             wait::catch_signals().and_then(|()| play::up(&size.into(), !no_steer))
         }

@@ -17,6 +17,16 @@ struct Link {
     is_cut: bool,
     /// Whether the far end answers probes at all.
     is_talkative: bool,
+    /// The least time between two answers, as a firewall at the far end may want it.
+    limit: Duration,
+    limited_until_ns: u64,
+    /// Of a thousand packets so many are lost.
+    loss: u64,
+    dice: u64,
+    /// What is sent waits somewhere, and comes later all at once.
+    is_held: bool,
+    /// Nobody looks: neither probes nor answers, but answers wait.
+    is_stopped: bool,
     wireguard: Sample,
     /// What changed, and when.
     log: Vec<(u64, Health, HealthReason)>,
@@ -41,6 +51,12 @@ impl Link {
             rtt_ns: rtt_ms * MS,
             is_cut: false,
             is_talkative: true,
+            limit: Duration::ZERO,
+            limited_until_ns: 0,
+            loss: 0,
+            dice: 0x9e37_79b9_7f4a_7c15,
+            is_held: false,
+            is_stopped: false,
             wireguard: Sample {
                 latest_handshake: Some(Duration::from_secs(1)),
                 ..Sample::default()
@@ -54,9 +70,12 @@ impl Link {
         let end_ns = self.now_ns + nanos(time);
         while self.now_ns < end_ns {
             self.now_ns += MS;
+            if self.is_stopped {
+                continue;
+            }
             let due: Vec<_> = self
                 .answers
-                .extract_if(.., |(at_ns, _)| *at_ns <= self.now_ns)
+                .extract_if(.., |(at_ns, _)| *at_ns <= self.now_ns && !self.is_held)
                 .collect();
             for (_, number) in due {
                 if !self.is_cut {
@@ -67,7 +86,10 @@ impl Link {
                 self.next_probe_ns = self.now_ns + nanos(self.interval);
                 let number = self.machine.probe(self.now_ns);
                 self.wireguard.tx_bytes += 100;
-                if !self.is_cut && self.is_talkative {
+                let is_lost = self.throw() < self.loss;
+                let is_allowed = self.now_ns >= self.limited_until_ns;
+                if !self.is_cut && !is_lost && self.is_talkative && is_allowed {
+                    self.limited_until_ns = self.now_ns + nanos(self.limit);
                     self.answers.push((self.now_ns + self.rtt_ns, number));
                     self.wireguard.rx_bytes += 100;
                 }
@@ -88,6 +110,21 @@ impl Link {
             self.log.extend(changed.map(entry));
         }
         self
+    }
+
+    /// One of a thousand numbers, the same ones each time (xorshift).
+    fn throw(&mut self) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice % 1_000
+    }
+
+    fn downs(&self) -> usize {
+        self.log
+            .iter()
+            .filter(|entry| entry.1 == Health::Down)
+            .count()
     }
 
     fn cut(&mut self) -> u64 {
@@ -272,8 +309,149 @@ fn loss_and_slowness() {
     link.rtt_ns = 10 * MS;
     link.run(10 * SECOND);
     assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
-    let downs = link.log.iter().filter(|entry| entry.1 == Health::Down);
-    assert_eq!(downs.count(), 0);
+    assert_eq!(link.downs(), 0);
+}
+
+/// A cable is out, and packets wait for its return: that is not how slow the tunnel is.
+#[test]
+fn packets_that_waited() {
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.run(10 * SECOND);
+    link.is_held = true;
+    link.run(3 * SECOND);
+    assert_eq!(link.now(), (Health::Down, HealthReason::NotAnswering));
+    link.is_held = false;
+    let back_ns = link.now_ns;
+    link.run(SECOND);
+    assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+    assert!(link.since(Health::Up, back_ns) <= Some(805 * MS));
+    // A tunnel that is slow from now on is; that it takes 2 s is learned from answers that come too late.
+    link.rtt_ns = 2 * SEC;
+    link.run(30 * SECOND);
+    assert_eq!(link.now(), (Health::Degraded, HealthReason::Slow));
+}
+
+/// Loss alone does not make a tunnel flap, and a death is told from it all the same.
+#[test]
+fn lossy_tunnels() {
+    for (loss, most_ms) in [(10, 1_200), (50, 1_500), (100, 1_800), (200, 2_600)] {
+        let mut link = Link::new(&ProbeSpec::default(), 20);
+        link.run(10 * SECOND);
+        link.loss = loss;
+        link.run(20 * SECOND);
+        let before = link.downs();
+        link.run(900 * SECOND);
+        assert_eq!(link.downs(), before, "{loss} ‰: {:?}", link.log);
+        let cut_ns = link.cut();
+        link.run(10 * SECOND);
+        let detected = link.since(Health::Down, cut_ns).expect("down") / MS;
+        assert!(detected <= most_ms, "{loss} ‰: after {detected} ms");
+        // What was known of its loss is known again.
+        link.restore();
+        link.run(20 * SECOND);
+        let before = link.downs();
+        link.run(600 * SECOND);
+        assert_eq!(link.downs(), before, "{loss} ‰: {:?}", link.log);
+        println!("{loss} ‰ of loss: down {detected} ms after the cut");
+    }
+}
+
+/// A firewall at the far end that lets one probe in a second through, after some at once or none.
+#[test]
+fn a_far_end_that_answers_some() {
+    for at_once in [0, 5] {
+        let mut link = Link::new(&ProbeSpec::default(), 20);
+        link.run(Duration::from_millis(200 * at_once));
+        link.limit = SECOND;
+        link.run(60 * SECOND);
+        // Never, or once, until it is known.
+        assert!(link.downs() <= usize::from(at_once > 3), "{:?}", link.log);
+        assert_eq!(link.now(), (Health::Degraded, HealthReason::Lossy));
+        let known = link.log.len();
+        link.run(300 * SECOND);
+        assert_eq!(link.log.len(), known, "{:?}", link.log);
+        let cut_ns = link.cut();
+        link.run(10 * SECOND);
+        let detected = link.since(Health::Down, cut_ns).expect("down");
+        assert!(detected <= 3 * SEC, "after {} ms", detected / MS);
+        let back_ns = link.restore();
+        link.run(60 * SECOND);
+        let used = link.since(Health::Degraded, back_ns).expect("used");
+        assert!(used <= 25 * SEC, "after {} ms", used / MS);
+    }
+}
+
+/// A far end that answered, and that from now on drops probes and nothing else.
+#[test]
+fn a_far_end_that_stops_to_answer() {
+    let mut link = Link::new(&ProbeSpec::default(), 20);
+    link.run(10 * SECOND);
+    link.is_talkative = false;
+    link.run(10 * SECOND);
+    assert_eq!(link.now(), (Health::Down, HealthReason::NotAnswering));
+    // Until the next handshake: packets go both ways.
+    link.run(180 * SECOND);
+    assert_eq!(link.now(), (Health::Unknown, HealthReason::NoAnswerYet));
+    link.run(600 * SECOND);
+    assert_eq!(link.now(), (Health::Unknown, HealthReason::NoAnswerYet));
+    assert_eq!(link.downs(), 1);
+    link.is_talkative = true;
+    link.run(SECOND);
+    assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+}
+
+/// The daemon is stopped, or waits for the processor: nothing is known of that time.
+#[test]
+fn nobody_looked() {
+    for stopped_ms in [450, 600, 1_000, 5_000, 60_000] {
+        let mut link = Link::new(&ProbeSpec::default(), 100);
+        link.run(10 * SECOND + Duration::from_millis(50));
+        let before = link.machine.figures();
+        link.is_stopped = true;
+        link.run(Duration::from_millis(stopped_ms));
+        link.is_stopped = false;
+        link.run(5 * SECOND);
+        assert_eq!(link.downs(), 0, "{stopped_ms} ms");
+        // What was heard too late was not measured.
+        let after = link.machine.figures();
+        assert!(
+            after.rtt_us < before.rtt_us + 50_000,
+            "{stopped_ms} ms: {after:?}"
+        );
+    }
+    // It died meanwhile.
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.run(10 * SECOND);
+    link.is_stopped = true;
+    link.cut();
+    link.run(5 * SECOND);
+    link.is_stopped = false;
+    let looked_ns = link.now_ns;
+    link.run(5 * SECOND);
+    let detected = link.since(Health::Down, looked_ns).expect("down");
+    assert!(detected <= 800 * MS, "after {} ms", detected / MS);
+}
+
+/// A clock that stands still, and one that goes back: neither is held against a tunnel.
+#[test]
+fn bad_clocks() {
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.run(10 * SECOND);
+    let (machine, now_ns) = (&mut link.machine, link.now_ns);
+    for back_ns in [0, SEC, now_ns] {
+        for _ in 0..2_000 {
+            machine.probe(now_ns - back_ns);
+            let sample = Sample {
+                tx_bytes: 1,
+                ..Sample::default()
+            };
+            machine.sampled(now_ns - back_ns, sample);
+            assert_eq!(machine.judge(now_ns - back_ns), None);
+        }
+    }
+    link.answers.clear();
+    link.run(SECOND);
+    assert_eq!(link.downs(), 0);
 }
 
 #[test]
