@@ -273,12 +273,16 @@ _steerctl() {
             return 0
             ;;
         steerctl__subcmd__doctor)
-            opts="-v -h --json --netns --pin-dir --verbose --help"
+            opts="-v -h --config --json --netns --pin-dir --verbose --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --config)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --netns)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

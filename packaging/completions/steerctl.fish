@@ -176,7 +176,7 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand flows" -s h -l help -d
 complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l since -d 'Only what happened since: a time to look back, or a moment (10m, 2026-02-03T14:05:00Z); 0s for nothing of the past' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
-complete -c steerctl -n "__fish_steerctl_using_subcommand events" -s f -l follow -d 'Stay, and show what happens until steer is detached. With --json, an object on each line'
+complete -c steerctl -n "__fish_steerctl_using_subcommand events" -s f -l follow -d 'Stay, and show what happens, also after a detach and the next start. With --json, an object on each line'
 complete -c steerctl -n "__fish_steerctl_using_subcommand events" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand events" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand events" -s h -l help -d 'Print help'
@@ -185,6 +185,7 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l pin-dir -d
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -l json -d 'Print JSON instead of tables'
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s v -l verbose -d 'Say more on stderr; twice for details of every step'
 complete -c steerctl -n "__fish_steerctl_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -l config -d 'Configuration file to judge; without it, the one that steerctl run goes by, or would' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand doctor" -l json -d 'Print JSON instead of tables'

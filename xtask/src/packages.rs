@@ -41,6 +41,10 @@ pub(crate) enum Item {
     Iptables,
     /// `ping`.
     Ping,
+    /// BIRD 2, a routing daemon.
+    Bird,
+    /// FRR, another one.
+    Frr,
 }
 
 impl Manager {
@@ -102,9 +106,9 @@ impl Manager {
             (_, Item::Iproute) => &[&["iproute2"]],
             (_, Item::WireguardTools) => &[&["wireguard-tools"]],
             (Self::Apt | Self::Apk, Item::WireguardGo) => &[&["wireguard-go"]],
-            // Part of the compiler's package; and the kernels of the others
+            // Part of the compiler's package; left to Arch's users; and the kernels of the others
             // have had WireGuard for years.
-            (Self::Pacman, Item::Clippy) | (_, Item::WireguardGo) => &[],
+            (Self::Pacman, Item::Clippy | Item::Frr) | (_, Item::WireguardGo) => &[],
             (Self::Pacman, Item::Bpftool) => &[&["bpf"]],
             (_, Item::Bpftool) => &[&["bpftool"]],
             (_, Item::Nftables) => &[&["nftables"]],
@@ -113,6 +117,9 @@ impl Manager {
             (Self::Apk, Item::Iptables) => &[&["iptables", "iptables-legacy"]],
             (Self::Apt, Item::Ping) => &[&["iputils-ping"]],
             (_, Item::Ping) => &[&["iputils"]],
+            (Self::Apt, Item::Bird) => &[&["bird2"]],
+            (_, Item::Bird) => &[&["bird"]],
+            (_, Item::Frr) => &[&["frr"]],
         }
     }
 
@@ -138,6 +145,11 @@ impl Manager {
             })
         })
     }
+}
+
+/// Whether this machine's package manager offers `item`.
+pub(crate) fn offers(item: Item) -> bool {
+    Manager::detect().is_some_and(|manager| manager.choose(item).is_some())
 }
 
 /// The version that `apt-cache policy` would install.
@@ -283,7 +295,9 @@ fn elsewhere(item: Item) -> &'static str {
         | Item::Bpftool
         | Item::Nftables
         | Item::Iptables
-        | Item::Ping => "install it by hand and have it in PATH, then:\n    cargo xtask setup",
+        | Item::Ping
+        | Item::Bird
+        | Item::Frr => "install it by hand and have it in PATH, then:\n    cargo xtask setup",
     }
 }
 

@@ -115,11 +115,16 @@ fn missing_lab_items() -> Vec<Item> {
         ("nft", Item::Nftables),
         ("iptables-nft", Item::Iptables),
         ("ping", Item::Ping),
+        ("bird", Item::Bird),
     ]
     .into_iter()
     .filter(|(program, _)| find_program(program).is_none())
     .map(|(_, item)| item)
     .collect();
+    // Its tests are skipped where there is none.
+    if find_program("vtysh").is_none() && packages::offers(Item::Frr) {
+        missing.push(Item::Frr);
+    }
     if find_program("wireguard-go").is_none() && !kernel_has_wireguard() {
         missing.push(Item::WireguardGo);
     }

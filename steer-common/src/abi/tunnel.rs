@@ -89,9 +89,10 @@ pub struct TunnelInfo {
 
 /// Why a tunnel has the health that it has, or the weight, by measurement. Append only.
 #[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, Hash, NoUninit, CheckedBitPattern)]
 pub enum HealthReason {
     /// Nobody has said.
+    #[default]
     Unknown = 0,
     /// Its device is up, and nothing is probed.
     DeviceUp = 1,
@@ -148,7 +149,7 @@ impl HealthReason {
 
 /// What the daemon measured of a tunnel. The packet path reads [`Tunnel::health`] only.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq, NoUninit, CheckedBitPattern)]
 pub struct TunnelHealth {
     /// Since when its health is what it is; 0 when nobody has said.
     pub since_ns: u64,

@@ -76,7 +76,7 @@ pub struct DrainArgs {
 /// Arguments of `events`.
 #[derive(Clone, Debug, Args)]
 pub struct EventsArgs {
-    /// Stay, and show what happens until steer is detached. With --json, an object on each line.
+    /// Stay, and show what happens, also after a detach and the next start. With --json, an object on each line.
     #[arg(long, short)]
     pub follow: bool,
     /// Only what happened since: a time to look back, or a moment (10m, 2026-02-03T14:05:00Z); 0s for nothing of the past.

@@ -102,7 +102,7 @@ pub enum Command {
     ///
     /// Judges the machine before a start, and what is steered after it. Every line is ok, warn or fail;
     /// what is not ok comes with what makes it so. Changes nothing. Exits with 1 when a line is fail.
-    Doctor,
+    Doctor(DoctorArgs),
     /// Make parallel tunnels out of one.
     Tunnels(TunnelsArgs),
     /// Print a completion script for a shell.
@@ -120,6 +120,14 @@ pub struct DetachArgs {
     /// Say what would be removed, but remove nothing.
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Configuration file to judge; without it, the one that steerctl run goes by, or would.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Arguments of `flows`.

@@ -1,6 +1,7 @@
 //! `steerctl doctor`: gathering what the checks go by. What cannot be known is left out, and does not
 //! stop the rest.
 
+mod configuration;
 mod hooks;
 mod steered;
 
@@ -13,6 +14,7 @@ use super::{
     state::{self},
 };
 use crate::{
+    cli::DoctorArgs,
     datapath::{DatapathError, maps, maps::Maps, pins::PinDir, probe},
     net::{
         Devices, Family, IngressQdisc, NetError, Netlink, PacketOrigin, RouteQuery, offload, sysctl,
@@ -28,10 +30,10 @@ use crate::{
 };
 
 /// `steerctl doctor`.
-pub(super) async fn doctor(context: &Context) -> Result<(), Failure> {
+pub(super) async fn doctor(context: &Context, args: &DoctorArgs) -> Result<(), Failure> {
     let netlink = Netlink::connect()?;
     let devices = netlink.devices().await?;
-    let facts = gather(context, &netlink, &devices).await?;
+    let facts = gather(context, args, &netlink, &devices).await?;
     let findings = doctor::examine(&facts);
     let is_failing = findings.iter().any(|finding| finding.level == Level::Fail);
     let report = DoctorReport::new(
@@ -49,14 +51,18 @@ pub(super) async fn doctor(context: &Context) -> Result<(), Failure> {
 
 async fn gather<'a>(
     context: &Context,
+    args: &DoctorArgs,
     netlink: &Netlink,
     devices: &'a Devices,
 ) -> Result<Facts<'a>, Failure> {
     let pins = &context.pins;
     let (pinned, maps) = pinned(pins)?;
-    let steered = match &maps {
-        Some(maps) => steered::read(maps)?,
-        None => doctor::found_without_pins(devices),
+    let named = args.config.as_deref();
+    let (config, by_config) = configuration::read(context, netlink, &pinned, named).await?;
+    let steered = match (&maps, by_config) {
+        (Some(maps), _) => steered::read(maps)?,
+        (None, Some(steered)) => steered,
+        (None, None) => doctor::found_without_pins(devices),
     };
     let names = tunnels_and_lan(&steered);
     let there: Vec<_> = names
@@ -98,8 +104,9 @@ async fn gather<'a>(
         .map(|device| (device.name.as_str(), device.ifindex))
         .collect();
     Ok(Facts {
-        host: host(pins, &steered, &there)?,
+        host: host(pins, maps.as_ref(), &steered, &there)?,
         pins: pinned,
+        config,
         machine: machine::ask(netlink, devices).await?,
         hooks,
         other_qdiscs,
@@ -175,6 +182,7 @@ fn pinned(pins: &PinDir) -> Result<(Pins, Option<Maps>), Failure> {
 
 fn host(
     pins: &PinDir,
+    maps: Option<&Maps>,
     steered: &Steered,
     devices: &[&crate::net::Device],
 ) -> Result<Host, Failure> {
@@ -185,8 +193,14 @@ fn host(
         mode => mode,
     };
     let may_try = plan::check_capabilities(capabilities).is_ok();
+    let hooks = maps.map(Maps::hooks).transpose()?.unwrap_or_default();
+    let ids: Vec<u32> = hooks.iter().map(|(_, hook)| hook.program_id).collect();
     let programs = may_try.then(|| {
-        let jitted = probe::try_programs(mode).map_err(|error| error.to_string())?;
+        // Those that run were taken. To try others takes the kernel a while.
+        let jitted = match probe::are_jitted(&ids) {
+            Some(jitted) => jitted,
+            None => probe::try_programs(mode).map_err(|error| error.to_string())?,
+        };
         let any = devices.first().map_or("lo", |device| device.name.as_str());
         Ok(Loaded {
             jitted,

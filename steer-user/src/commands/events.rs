@@ -6,17 +6,20 @@ use std::time::{Duration, SystemTime};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use steer_common::abi::{Endpoint, FlowKey};
+use tokio::time::Instant;
 
 use super::{
     Context, Failure, print, print_to_reader, requirements,
     show::now_ns,
     state::{self, decode_name},
+    stop::Interrupt,
 };
 use crate::{
     cli::EventsArgs,
     datapath::{
         DatapathError,
-        maps::{Maps, MoveCursor},
+        maps::{self, Maps, MoveCursor},
+        pins::PinDir,
     },
     output::{self, EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow},
     plan::Since,
@@ -28,40 +31,92 @@ const LOOK: Duration = Duration::from_millis(100);
 /// `steerctl events`.
 pub(super) async fn events(context: &Context, args: &EventsArgs) -> Result<(), Failure> {
     requirements::check()??;
-    let maps = Maps::open(&context.pins)?;
-    let mut reader = Reader::new(args.since.map_or(0, since_ns));
-    if !args.follow {
-        let happenings = reader.take(&maps, u64::MAX)?;
-        let text = if context.json {
-            output::json(&reader.reports(&maps, &happenings)).map_err(io::Error::from)?
-        } else {
-            let reports = reader.reports(&maps, &collapse(happenings));
-            reports.iter().map(EventReport::line).collect()
-        };
-        return print(text.as_bytes());
+    let since_ns = args.since.map_or(0, since_ns);
+    if args.follow {
+        return follow(context, since_ns).await;
     }
+    let maps = Maps::open(&context.pins)?;
+    let mut reader = Reader::new(since_ns);
+    let happenings = reader.take(&maps, u64::MAX)?;
+    let text = if context.json {
+        output::json(&reader.reports(&maps, &happenings)).map_err(io::Error::from)?
+    } else {
+        let reports = reader.reports(&maps, &collapse(happenings));
+        reports.iter().map(EventReport::line).collect()
+    };
+    print(text.as_bytes())
+}
+
+/// Tells what happens, also after a detach and the next start, until a signal or until nobody reads any more.
+async fn follow(context: &Context, since_ns: u64) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::listen()?;
+    while let Some(maps) = started(&context.pins, &mut interrupt).await? {
+        let mut reader = Reader::new(since_ns);
+        if !tell_all(context, &maps, &mut reader, &mut interrupt).await? {
+            break;
+        }
+        let dir = context.pins.path().display();
+        eprintln!("steerctl: {dir}: steer was detached; waiting for the next start");
+    }
+    Ok(())
+}
+
+/// The maps, as soon as they are there; `None` when it is over before.
+async fn started(pins: &PinDir, interrupt: &mut Interrupt) -> Result<Option<Maps>, Failure> {
+    let mut has_told = false;
+    loop {
+        if pins.holds_maps() && maps::pinned_abi(pins).is_some_and(|abi| abi != 0) {
+            match Maps::open(pins) {
+                Ok(maps) => return Ok(Some(maps)),
+                // Detached at this very moment.
+                Err(_) if !pins.holds_maps() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !std::mem::replace(&mut has_told, true) {
+            let dir = pins.path().display();
+            eprintln!("steerctl: {dir}: nothing is steered; waiting for a start");
+        }
+        if !has_reader() || interrupt.comes_before(Instant::now() + LOOK).await {
+            return Ok(None);
+        }
+    }
+}
+
+/// Tells what happens until steer is detached; `false` when it is over before.
+async fn tell_all(
+    context: &Context,
+    maps: &Maps,
+    reader: &mut Reader,
+    interrupt: &mut Interrupt,
+) -> Result<bool, Failure> {
+    let mut is_over = false;
     loop {
         // What is unpinned can still be read: the last look comes after the end.
-        let is_last = !maps.is_pinned(&context.pins);
-        let until_ns = if is_last { u64::MAX } else { now_ns() };
-        let happenings = reader.take(&maps, until_ns)?;
+        let is_detached = !maps.is_pinned(&context.pins);
+        let until_ns = if is_detached || is_over {
+            u64::MAX
+        } else {
+            now_ns()
+        };
+        let happenings = reader.take(maps, until_ns)?;
         if !happenings.is_empty() {
             let text = if context.json {
-                let reports = reader.reports(&maps, &happenings);
+                let reports = reader.reports(maps, &happenings);
                 let lines: Result<String, _> = reports.iter().map(output::json_line).collect();
                 lines.map_err(io::Error::from)?
             } else {
-                let reports = reader.reports(&maps, &collapse(happenings));
+                let reports = reader.reports(maps, &collapse(happenings));
                 reports.iter().map(EventReport::line).collect()
             };
             if !print_to_reader(text.as_bytes())? {
-                return Ok(());
+                return Ok(false);
             }
         }
-        if is_last || !has_reader() {
-            return Ok(());
+        if is_detached || is_over || !has_reader() {
+            return Ok(is_detached && !is_over);
         }
-        tokio::time::sleep(LOOK).await;
+        is_over = interrupt.comes_before(Instant::now() + LOOK).await;
     }
 }
 

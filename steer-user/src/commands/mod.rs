@@ -83,7 +83,7 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
             Command::Flows(args) => show::flows(&context, &args),
             Command::Events(args) => events::events(&context, &args).await,
             Command::Explain(args) => explain::explain(&context, &args).await,
-            Command::Doctor => doctor::doctor(&context).await,
+            Command::Doctor(args) => doctor::doctor(&context, &args).await,
             Command::Tunnels(args) => tunnels::tunnels(&context, &args),
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),

@@ -2,7 +2,7 @@
 
 use aya::{
     EbpfLoader,
-    programs::{ProgramInfo, SchedClassifier},
+    programs::{ProgramInfo, SchedClassifier, loaded_programs},
 };
 use steer_common::abi::{HookKind, HookMode, maps};
 
@@ -49,6 +49,14 @@ pub fn try_programs(mode: HookMode) -> Result<bool, DatapathError> {
         is_jitted &= info.size_jitted() > 0;
     }
     Ok(is_jitted)
+}
+
+/// Whether these programs, as far as they are loaded, run as machine code; `None` when none is.
+pub fn are_jitted(ids: &[u32]) -> Option<bool> {
+    let loaded = loaded_programs().filter_map(Result::ok);
+    let ours = loaded.filter(|program| ids.contains(&program.id()));
+    ours.map(|program| program.size_jitted() > 0)
+        .reduce(|all, one| all && one)
 }
 
 /// The programs at a hook's place, in the order in which they see packets; `None` where the kernel

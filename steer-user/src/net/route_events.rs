@@ -1,5 +1,7 @@
 //! Reading the kernel's routes, and hearing of their changes.
 
+use std::net::IpAddr;
+
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use ipnet::IpNet;
 use netlink_packet_core::{
@@ -10,7 +12,7 @@ use netlink_packet_route::{
     AddressFamily,
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags,
-        RouteType,
+        RouteType, RouteVia,
     },
 };
 use netlink_proto::sys::{AsyncSocket as _, SocketAddr, protocols::NETLINK_ROUTE};
@@ -227,6 +229,7 @@ fn leads(message: &RouteMessage) -> Leads {
             RouteAttribute::Oif(ifindex) => hops.push(Hop {
                 ifindex: *ifindex,
                 weight: 1,
+                via: gateway(&message.attributes),
                 is_dead,
             }),
             RouteAttribute::MultiPath(next_hops) => {
@@ -257,8 +260,20 @@ fn hop(next_hop: &RouteNextHop) -> Hop {
     Hop {
         ifindex: next_hop.interface_index,
         weight: u32::from(next_hop.hops) + 1,
+        via: gateway(&next_hop.attributes),
         is_dead: next_hop.flags.contains(RouteNextHopFlags::Dead),
     }
+}
+
+/// The address that a next hop leads by.
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address))
+        | RouteAttribute::Via(RouteVia::Inet(address)) => Some((*address).into()),
+        RouteAttribute::Gateway(RouteAddress::Inet6(address))
+        | RouteAttribute::Via(RouteVia::Inet6(address)) => Some((*address).into()),
+        _ => None,
+    })
 }
 
 /// Whether packets get another header on the way: MPLS, segment routing, ….

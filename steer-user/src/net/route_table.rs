@@ -1,6 +1,7 @@
 //! The kernel's routes in some tables, kept up to date by what it tells of changes. Plain data.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -34,14 +35,23 @@ pub enum Leads {
 }
 
 /// A next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hop {
     /// Its device.
     pub ifindex: u32,
     /// Its weight among the others, from 1.
     pub weight: u32,
+    /// The address that it leads by: several may lead out by one device.
+    pub via: Option<IpAddr>,
     /// Its device is down, so that the kernel does not use it.
     pub is_dead: bool,
+}
+
+impl Hop {
+    /// Whether both lead the same way, whatever their weights.
+    fn is_by(&self, other: &Self) -> bool {
+        (self.ifindex, self.via) == (other.ifindex, other.via)
+    }
 }
 
 /// Something that the kernel told of routes.
@@ -151,6 +161,7 @@ impl RouteTable {
             Some(Hop {
                 ifindex,
                 weight,
+                via: None,
                 is_dead: object.is_dead,
             })
         };
@@ -221,10 +232,14 @@ impl RouteTable {
         let grown = routes[rivals.clone()]
             .iter()
             .position(|other| matches!(prefix, IpNet::V6(_)) && leads_further(&route, other));
+        // IPv6 replaces a route that may have others beside it only by such a one.
+        let is_unlike = |other: &Route| {
+            matches!(prefix, IpNet::V6(_)) && has_gateways(other) != has_gateways(&route)
+        };
         let in_place = match (place, rivals.len()) {
-            (Place::Replaced, 1) => Some(rivals.start),
+            (Place::Replaced, 1) if !is_unlike(&routes[rivals.start]) => Some(rivals.start),
             // Which one depends on what else they are.
-            (Place::Replaced, 2..) => return Noted::Unsure,
+            (Place::Replaced, 1..) => return Noted::Unsure,
             _ => grown.map(|offset| rivals.start + offset),
         };
         match (in_place, place) {
@@ -253,7 +268,7 @@ impl RouteTable {
         if let (Some(rest), Leads::Hops(gone)) = (rest, &route.leads) {
             if let Leads::Hops(hops) = &mut rest.leads {
                 for gone in gone {
-                    let at = hops.iter().position(|hop| hop.ifindex == gone.ifindex);
+                    let at = hops.iter().position(|hop| hop.is_by(gone));
                     at.map(|at| hops.remove(at));
                 }
             }
@@ -281,7 +296,7 @@ fn changed(is_changed: bool) -> Noted {
 fn is_same(one: &Route, other: &Route) -> bool {
     let leads_same = match (&one.leads, &other.leads) {
         (Leads::Hops(one), Leads::Hops(other)) => {
-            let key = |hop: &Hop| (hop.ifindex, hop.weight);
+            let key = |hop: &Hop| (hop.ifindex, hop.weight, hop.via);
             one.iter().map(key).eq(other.iter().map(key))
         }
         (one, other) => one == other,
@@ -290,15 +305,23 @@ fn is_same(one: &Route, other: &Route) -> bool {
     leads_same && key(one) == key(other)
 }
 
+/// Whether IPv6 takes other next hops beside those of this route (`rt6_qualify_for_ecmp`, net/ipv6/ip6_fib.h).
+fn has_gateways(route: &Route) -> bool {
+    let Leads::Hops(hops) = &route.leads else {
+        return false;
+    };
+    hops.iter().all(|hop| hop.via.is_some())
+}
+
 /// Whether a route has the next hops of another one, and more.
 fn leads_further(route: &Route, than: &Route) -> bool {
     let key = |route: &Route| (route.table, route.metric);
     let (Leads::Hops(hops), Leads::Hops(fewer)) = (&route.leads, &than.leads) else {
         return false;
     };
-    let mut left: Vec<u32> = hops.iter().map(|hop| hop.ifindex).collect();
+    let mut left = hops.clone();
     let holds_all = fewer.iter().all(|hop| {
-        let at = left.iter().position(|ifindex| *ifindex == hop.ifindex);
+        let at = left.iter().position(|other| other.is_by(hop));
         at.map(|at| left.swap_remove(at)).is_some()
     });
     key(route) == key(than) && holds_all && !left.is_empty()

@@ -96,19 +96,17 @@ fn released(existing: &Existing, request: &Request) -> Existing {
 /// The groups that are removed: those that are not asked for, and what was made from routes that are
 /// not followed any more.
 fn leaving(existing: &Existing, request: &Request, planned: &[GroupPlan]) -> Vec<GroupId> {
-    if !request.is_whole {
-        return Vec::new();
-    }
-    let is_planned = |id: &GroupId| planned.iter().any(|group| group.id == *id);
-    let follows = |id: &GroupId| {
-        let mut groups = planned.iter();
-        groups.any(|group| group.id == *id && group.is_known && group.follows_routes)
-    };
+    let plan_of = |id: &GroupId| planned.iter().find(|group| group.id == *id);
     let groups = existing.groups.iter().map(|group| group.id);
+    let leaves = |id: &GroupId| request.is_whole && plan_of(id).is_none();
+    let is_out_of_use = |home: &GroupId| match plan_of(home) {
+        Some(group) => !(group.is_known && group.follows_routes),
+        None => request.is_whole,
+    };
     let derived = existing.derived.iter();
-    let derived = derived.filter(|(_, parent)| !follows(parent));
+    let derived = derived.filter(|(_, home)| is_out_of_use(home));
     groups
-        .filter(|id| !is_planned(id))
+        .filter(leaves)
         .chain(derived.map(|(id, _)| *id))
         .collect()
 }

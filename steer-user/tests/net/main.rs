@@ -6,6 +6,7 @@ mod devices;
 mod echo;
 mod events;
 mod lookup;
+mod route_table;
 mod routes;
 mod rules;
 mod sysctl;

@@ -11,10 +11,12 @@
 //! Dropping the [`Lab`] removes it; what a killed owner left is removed by the
 //! next [`Lab::up`] of the same name.
 
+mod bird;
 mod capture;
 mod drops;
 pub mod firewall;
 mod foreign;
+mod frr;
 mod host;
 mod icmp;
 mod lan;
@@ -42,9 +44,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
+pub use bird::{Bird, OspfLink};
 pub use capture::{Capture, Captured, paths};
 pub use firewall::Firewall;
 pub use foreign::{Foreign, Place, Point};
+pub use frr::Frr;
 pub use host::Host;
 pub use icmp::{Fault, IcmpError};
 pub use lan::{ChangedLan, Lan};
@@ -53,7 +57,9 @@ pub use observer::Observer;
 pub use packet::{Conversation, Fragment, Packet, Protocol};
 pub use paths::{Paths, Seen};
 pub use state::{Missing, check_capabilities, lab_dir, labs};
-pub use status::{Flow, HookStatus, Status, TunnelStatus};
+pub use status::{
+    Flow, GroupStatus, HookStatus, RouteHop, RouteSet, RoutesStatus, Status, TunnelStatus,
+};
 pub use steer::{Setup, Share, Steer, steerctl_path};
 pub use topology::{Family, Side, TUNNEL_MTU, tunnel_address, tunnel_name, underlay_name};
 pub use tunnel::DeviceCounters;

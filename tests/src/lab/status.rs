@@ -46,6 +46,58 @@ pub struct GroupStatus {
     pub hooks: Vec<HookStatus>,
     /// Its tunnels.
     pub tunnels: Vec<TunnelStatus>,
+    /// Bumped when membership or prefixes change.
+    #[serde(default)]
+    pub epoch: u32,
+    /// Its prefixes.
+    #[serde(default)]
+    pub prefixes: Vec<String>,
+    /// The routes that they come from.
+    #[serde(default)]
+    pub routes: Option<RoutesStatus>,
+}
+
+/// The routes that a group follows.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RoutesStatus {
+    /// How many prefixes are steered.
+    pub prefixes: usize,
+    /// How many inside those are left to the kernel.
+    pub holes: usize,
+    /// The choices of tunnels, those of the most prefixes first.
+    pub sets: Vec<RouteSet>,
+}
+
+/// A choice of tunnels.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RouteSet {
+    /// The tunnels.
+    pub tunnels: Vec<RouteHop>,
+    /// How many prefixes have it.
+    pub prefixes: usize,
+}
+
+/// A next hop.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct RouteHop {
+    /// Name of the tunnel.
+    pub name: String,
+    /// Its weight.
+    pub weight: u32,
+}
+
+impl RoutesStatus {
+    /// The choices of tunnels in words: `2: wg0=3 wg1=1`.
+    pub fn sets(&self) -> Vec<String> {
+        let text = |set: &RouteSet| {
+            let hops = set.tunnels.iter();
+            let hops: Vec<_> = hops
+                .map(|hop| format!("{}={}", hop.name, hop.weight))
+                .collect();
+            format!("{}: {}", set.prefixes, hops.join(" "))
+        };
+        self.sets.iter().map(text).collect()
+    }
 }
 
 /// One hook of `status --json`.

@@ -27,6 +27,19 @@ pub struct Setup {
     weights: Vec<u32>,
     lan: Vec<String>,
     args: Vec<String>,
+    prefixes: Prefixes,
+}
+
+/// Where the prefixes come from.
+#[derive(Debug, Clone, Default)]
+enum Prefixes {
+    /// The networks behind the other gateway.
+    #[default]
+    Given,
+    /// The kernel's routes.
+    Routes,
+    /// This configuration file, and all else with them.
+    File(PathBuf),
 }
 
 impl Setup {
@@ -35,8 +48,22 @@ impl Setup {
         Self {
             weights: weights.to_vec(),
             lan: vec!["lan0".into()],
-            args: Vec::new(),
+            ..Self::default()
         }
+    }
+
+    /// For the prefixes that the kernel's routes say.
+    #[must_use]
+    pub fn follow_routes(mut self) -> Self {
+        self.prefixes = Prefixes::Routes;
+        self
+    }
+
+    /// By a configuration file, which names everything.
+    #[must_use]
+    pub fn config(mut self, path: impl Into<PathBuf>) -> Self {
+        self.prefixes = Prefixes::File(path.into());
+        self
     }
 
     /// For what comes from these devices instead.
@@ -122,6 +149,11 @@ impl Steer {
             Side::B => "11",
         };
         let mut args = vec!["--seed".into(), seed.into()];
+        if let Prefixes::File(path) = &self.setup.prefixes {
+            args.extend(["--config".into(), path.display().to_string()]);
+            args.extend(self.setup.args.iter().cloned());
+            return args;
+        }
         for device in &self.setup.lan {
             args.extend(["--iface".into(), device.clone()]);
         }
@@ -129,8 +161,12 @@ impl Steer {
             let weight = self.setup.weights.get(k).unwrap_or(&1);
             args.extend(["--tunnel".into(), format!("{}={weight}", tunnel_name(k))]);
         }
-        for prefix in self.side.other().prefixes() {
-            args.extend(["--prefix".into(), prefix]);
+        if let Prefixes::Routes = self.setup.prefixes {
+            args.push("--follow-routes".into());
+        } else {
+            for prefix in self.side.other().prefixes() {
+                args.extend(["--prefix".into(), prefix]);
+            }
         }
         args.extend(self.setup.args.iter().cloned());
         args
@@ -243,10 +279,13 @@ impl Steer {
 
     /// Ends the loader in order, which detaches and unpins.
     pub fn stop(&mut self) -> Result<()> {
+        if self.child.is_none() {
+            return Ok(());
+        }
+        self.signal(Signal::SIGTERM)?;
         let Some(mut child) = self.child.take() else {
             return Ok(());
         };
-        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
         let status = wait::until("steerctl run: end", Duration::from_secs(10), || {
             Ok(child.try_wait()?)
         })?;
@@ -254,6 +293,12 @@ impl Steer {
             bail!("steerctl run: ended with {status}");
         }
         Ok(())
+    }
+
+    /// Sends the loader a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("steerctl run: not running")?;
+        Ok(kill(Pid::from_raw(i32::try_from(child.id())?), signal)?)
     }
 
     /// Leaves the loader running when this value is dropped.

@@ -50,6 +50,11 @@ test!(programs_that_are_lost, |name| {
 
 test!(filters_that_are_lost, |name| {
     let patient = Patient::steered(name, &["--attach", "clsact"])?;
+    // One of classic BPF, before it.
+    let before = "tc filter add dev lan0 ingress protocol all prio 9 handle 5 bpf bytecode '1,6 0 0 4294967295'";
+    patient
+        .warns("other_programs", "lan0", "bpf filter of priority 9", before)?
+        .undone("tc filter del dev lan0 ingress prio 9")?;
     patient
         .fails(
             "hooks",
@@ -65,11 +70,6 @@ test!(filters_that_are_lost, |name| {
             "hook egress is not there",
             "tc filter del dev wg0 egress",
         )?
-        .cured()?;
-    // One of classic BPF, before it.
-    let before = "tc filter add dev lan0 ingress protocol all prio 9 handle 5 bpf bytecode '1,6 0 0 4294967295'";
-    patient
-        .warns("other_programs", "lan0", "bpf filter of priority 9", before)?
         .cured()
 });
 
@@ -121,6 +121,6 @@ test!(a_program_in_the_place_of_ours, |name| {
     // It is of classic BPF, which has a number as well.
     let replace = format!("{filter} bpf direct-action bytecode '1,6 0 0 4294967295'");
     patient
-        .fails("hooks", "lan0", "was replaced by program", &replace)?
+        .fails("hooks", "lan0", "was replaced by another filter", &replace)?
         .cured()
 });

@@ -4,6 +4,7 @@
 
 mod patient;
 
+mod config;
 mod hooks;
 mod marks;
 mod pins;

@@ -63,18 +63,33 @@ fn measured(gateway: &Gateway, health: Health, reason: HealthReason) -> Result<(
     let tunnel = maps.tunnel(1)?;
     maps.set_tunnel(1, &steer_common::abi::Tunnel { health, ..tunnel })?;
     let before = maps.tunnel_health(1)?;
-    maps.set_tunnel_health(1, &TunnelHealth { reason, ..before })?;
+    let told = TunnelHealth {
+        reason,
+        loss_ppm: 125_000,
+        ..before
+    };
+    maps.set_tunnel_health(1, &told)?;
     Ok(())
 }
 
 test!(tunnels_that_fail, |name| {
     let patient = Patient::steered(name, &[])?;
     measured(&patient.gateway, Health::Down, HealthReason::NotAnswering)?;
-    let fault = patient.fails("tunnel_health", "wg1", "down: not answering", "true")?;
+    let fault = patient.fails(
+        "tunnel_health",
+        "wg1",
+        ": its far end does not answer any more",
+        "true",
+    )?;
     measured(&patient.gateway, Health::Up, HealthReason::Answering)?;
     fault.undone("true")?;
     measured(&patient.gateway, Health::Degraded, HealthReason::Lossy)?;
-    let fault = patient.warns("tunnel_health", "wg1", "degraded: lossy", "true")?;
+    let fault = patient.warns(
+        "tunnel_health",
+        "wg1",
+        ": 12.5 % of the probes are lost",
+        "true",
+    )?;
     measured(&patient.gateway, Health::Up, HealthReason::Answering)?;
     fault.undone("true")
 });

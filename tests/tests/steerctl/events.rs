@@ -4,6 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use steer_common::abi::{Cause, EVENTS_MAX, Event, EventKind};
 use steer_tests::lab::wait;
@@ -157,10 +158,10 @@ test!(followed_until_the_end, |name| {
     sender.round()?;
     text.prints(" flows  wg0 → wg1  tunnel_disabled")?;
     running.stop()?;
-    let (json, text) = (json.until_end()?, text.until_end()?);
-    ensure!(json.0.success() && text.0.success(), "{json:?}\n{text:?}");
+    json.says("steer was detached; waiting for the next start")?;
+    text.says("steer was detached; waiting for the next start")?;
+    let (json, text) = (json.stop()?, text.stop_by(Signal::SIGINT)?);
     let events: Vec<Value> = json
-        .1
         .iter()
         .map(|line| serde_json::from_str(line))
         .collect::<Result<_, _>>()?;
@@ -181,7 +182,6 @@ test!(followed_until_the_end, |name| {
         "{tail:?}"
     );
     let counted: usize = text
-        .1
         .iter()
         .filter(|line| line.contains("flow_moved") && line.contains("tunnel_disabled"))
         .map(|line| {
@@ -192,7 +192,102 @@ test!(followed_until_the_end, |name| {
             count.and_then(|count| count.parse().ok()).unwrap_or(1)
         })
         .sum();
-    assert_eq!(counted, on_wg0, "{:?}", text.1);
+    assert_eq!(counted, on_wg0, "{text:?}");
+    Ok(())
+});
+
+test!(before_a_start_and_after_a_detach, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let follow = || Running::start(gateway.command().args(["events", "--follow", "--json"]));
+    let mut readers = [follow()?, follow()?, follow()?];
+    for reader in &mut readers {
+        reader.says("nothing is steered; waiting for a start")?;
+    }
+    // Each tells all of it, whoever else reads.
+    for weight in ["wg0=2", "wg0=3"] {
+        gateway.done(&steer("attach", &[]))?;
+        gateway.done(&["weights", weight])?;
+        for reader in &mut readers {
+            reader.prints("\"event\":\"weight_changed\"")?;
+        }
+        gateway.done(&["detach"])?;
+        for reader in &mut readers {
+            reader.says("steer was detached; waiting for the next start")?;
+        }
+    }
+    let mut first: Option<Vec<String>> = None;
+    for reader in readers {
+        let lines = reader.stop()?;
+        let events: Vec<String> = lines
+            .iter()
+            .map(|line| Ok(short(&serde_json::from_str(line)?)))
+            .collect::<Result<_>>()?;
+        let count = |what: &str| events.iter().filter(|event| *event == what).count();
+        for (what, times) in [
+            ("attached lan0 ingress operator", 2),
+            ("weight_changed wg0 1 2 operator", 1),
+            ("weight_changed wg0 1 3 operator", 1),
+            ("detached lan0 ingress operator", 2),
+        ] {
+            assert_eq!(count(what), times, "{what}: {events:#?}");
+        }
+        assert_eq!(*first.get_or_insert_with(|| events.clone()), events);
+    }
+    Ok(())
+});
+
+test!(what_the_daemon_and_the_file_change_is_told, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let file = gateway.host().dir().join("steer.toml");
+    let write = |weight: &str| -> Result<()> {
+        let text = format!(
+            "[[group]]\nname = \"default\"\niface = [\"lan0\"]\nprefixes = [\"10.2.0.0/16\"]\n\
+             [[group.tunnel]]\nname = \"wg0\"\nweight = {weight}\n\
+             [[group.tunnel]]\nname = \"wg1\"\nweight = 1\n"
+        );
+        Ok(std::fs::write(&file, text)?)
+    };
+    write("1")?;
+    let path = file.to_str().context("a path")?;
+    let running = gateway.run(&["--config", path])?;
+    let mut reader = Running::start(gateway.command().args(["events", "--follow", "--json"]))?;
+    reader.prints("\"event\":\"started\"")?;
+    write("4")?;
+    running.signal(Signal::SIGHUP)?;
+    reader.prints("\"event\":\"reloaded\"")?;
+    write("\"many\"")?;
+    running.signal(Signal::SIGHUP)?;
+    reader.prints("\"event\":\"reload_refused\"")?;
+    gateway.ip(&["link", "set", "wg1", "down"])?;
+    reader.prints("\"after\":\"down\"")?;
+    gateway.ip(&["link", "set", "wg1", "up"])?;
+    reader.prints("\"before\":\"down\"")?;
+    gateway.ip(&["link", "del", "wg1"])?;
+    reader.prints("\"event\":\"device_changed\"")?;
+    running.stop()?;
+    reader.says("steer was detached")?;
+    let all: Vec<String> = reader
+        .stop()?
+        .iter()
+        .map(|line| Ok(short(&serde_json::from_str(line)?)))
+        .collect::<Result<_>>()?;
+    for told in [
+        "tunnel_added wg0 1 config",
+        "weight_changed wg0 1 4 config",
+        "reloaded 1 config",
+        "reload_refused config",
+    ] {
+        ensure!(all.iter().any(|event| event == told), "{told}: {all:#?}");
+    }
+    let told = |start: &str, end: &str| {
+        let is_it = |event: &&String| event.starts_with(start) && event.ends_with(end);
+        all.iter()
+            .find(is_it)
+            .with_context(|| format!("{start} … {end}: {all:#?}"))
+    };
+    told("health_changed wg1 ", " down device_down daemon")?;
+    told("health_changed wg1 down ", " daemon")?;
+    told("device_changed wg1 ", " daemon")?;
     Ok(())
 });
 

@@ -80,8 +80,9 @@ impl Place {
         };
         if hook.attach != AttachKind::Tcx {
             return match self.own_filter().map(|filter| filter.program_id) {
-                Some(Some(by)) if by != hook.program_id => HookState::Replaced { by },
-                Some(_) => HookState::Attached(hook.attach),
+                Some(Some(id)) if id == hook.program_id => HookState::Attached(hook.attach),
+                // A filter of classic BPF has no program.
+                Some(by) => HookState::Replaced { by },
                 None => HookState::Missing,
             };
         }
@@ -89,7 +90,9 @@ impl Place {
         let linked = programs::linked_program(pins, key);
         let mut there = self.tcx.iter().flatten();
         match linked.and_then(|id| there.find(|program| program.id == id)) {
-            Some(program) if !program.is_steer() => HookState::Replaced { by: program.id },
+            Some(program) if !program.is_steer() => HookState::Replaced {
+                by: Some(program.id),
+            },
             Some(_) => HookState::Attached(AttachKind::Tcx),
             None => HookState::Missing,
         }

@@ -1,6 +1,6 @@
 //! What is steered, as the maps tell it.
 
-use steer_common::abi::{EventKind, TunnelId};
+use steer_common::abi::{EventKind, GroupId, PrefixSource, TunnelId};
 
 use crate::{
     commands::{
@@ -33,21 +33,38 @@ pub(super) fn read(maps: &Maps) -> Result<Steered, DatapathError> {
         tunnels.push(SteeredTunnel {
             name: tunnel.name,
             id: tunnel.id,
+            weight: tunnel.info.weight,
+            tier: tunnel.info.tier,
             admin: tunnel.state.admin,
             admin_secs: admin_secs(tunnel.id),
             health: tunnel.state.health,
-            reason: measured.reason,
+            told: measured,
             health_secs: (measured.since_ns != 0).then(|| secs_since(measured.since_ns)),
         });
     }
-    let groups = state::groups(maps)?
-        .into_iter()
+    let all = state::groups(maps)?;
+    let name_of = |wanted: GroupId| {
+        let found = all.iter().find(|(id, _)| *id == wanted);
+        found.map_or_else(String::new, |(_, group)| decode_name(&group.name))
+    };
+    let groups = all
+        .iter()
         .map(|(id, group)| {
-            let of_group = prefixes.iter().filter(|(_, of)| *of == id);
+            let home_id = state::home_of(&all, *id);
+            let home = name_of(home_id);
+            let members = tunnels.iter().filter(|tunnel| group.has_member(tunnel.id));
+            let members: Vec<&str> = members.map(|tunnel| tunnel.name.as_str()).collect();
+            let of_group = prefixes.iter().filter(|(_, of)| of == id);
             let mut prefixes: Vec<_> = of_group.map(|(prefix, _)| *prefix).collect();
             prefixes.sort();
             SteeredGroup {
-                name: decode_name(&group.name),
+                name: if home_id == *id {
+                    home.clone()
+                } else {
+                    format!("{home} over {}", members.join(" "))
+                },
+                home,
+                follows_routes: group.prefixes_from == PrefixSource::Routes,
                 prefixes,
                 tunnels: group.members().collect(),
             }

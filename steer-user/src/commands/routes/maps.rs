@@ -61,14 +61,17 @@ pub(super) fn carry_out(
         let name = home.map_or([0; NAME_BYTES], |(_, home)| home.name);
         make(maps, new, name, tunnels)?;
     }
+    if steps.is_tight {
+        remove(maps, steps)?;
+    }
     for (prefix, target) in &steps.set {
         match target {
             Target::Group(id) => maps.set_prefix(*prefix, *id)?,
             Target::Hole(home) => maps.set_hole(*prefix, *home)?,
         }
     }
-    for prefix in &steps.remove {
-        maps.remove_prefix(*prefix)?;
+    if !steps.is_tight {
+        remove(maps, steps)?;
     }
     if steps.is_change() {
         log::debug!(
@@ -79,6 +82,13 @@ pub(super) fn carry_out(
         );
     }
     Ok(())
+}
+
+fn remove(maps: &mut Maps, steps: &Steps) -> Result<(), DatapathError> {
+    steps
+        .remove
+        .iter()
+        .try_for_each(|prefix| maps.remove_prefix(*prefix))
 }
 
 /// Makes a derived group, whole before any prefix belongs to it. It has its home group's name.

@@ -12,6 +12,8 @@ use crate::{
 
 /// What comes within this time is done at once.
 const GATHER: Duration = Duration::from_millis(2);
+/// In a storm of messages so many times as long as a change takes is left to everything else.
+const REST: u32 = 2;
 /// The least time between two listings of all routes, where messages do not suffice.
 const READ_PAUSE: Duration = Duration::from_millis(500);
 /// All routes are listed this often, whatever the kernel's messages were.
@@ -33,8 +35,8 @@ pub(in crate::commands) struct RouteWatch {
     must_read: bool,
     read_at: Option<Instant>,
     told_at: Option<Instant>,
-    /// How long it took the last time.
-    took: Duration,
+    /// When the next change may be done: not sooner, or nothing else would be in a storm.
+    rested: Option<Instant>,
 }
 
 impl RouteWatch {
@@ -79,8 +81,7 @@ impl RouteWatch {
             };
             self.must_read |= noted == Noted::Unsure;
             if noted != Noted::Nothing {
-                let pause = GATHER.max(2 * self.took);
-                self.due.get_or_insert_with(|| Instant::now() + pause);
+                self.due.get_or_insert_with(|| soon(self.rested));
             }
         }
         self.must_read |= self.due.is_none();
@@ -89,7 +90,7 @@ impl RouteWatch {
     /// Devices changed: routes go with them, and the kernel does not always say so.
     pub(in crate::commands) fn devices_changed(&mut self) {
         self.must_read = true;
-        self.due.get_or_insert_with(|| Instant::now() + GATHER);
+        self.due.get_or_insert_with(|| soon(self.rested));
     }
 
     /// Notes what is there already, without waiting.
@@ -108,6 +109,12 @@ impl RouteWatch {
         self.must_read = false;
         Ok(())
     }
+}
+
+/// When to do what was heard now.
+fn soon(rested: Option<Instant>) -> Instant {
+    let gathered = Instant::now() + GATHER;
+    rested.map_or(gathered, |rested| rested.max(gathered))
 }
 
 impl Daemon {
@@ -138,7 +145,7 @@ impl Daemon {
         }
         self.routes.follower.apply(&mut self.maps)?;
         self.tell_of_routes()?;
-        self.routes.took = start.elapsed();
+        self.routes.rested = Some(Instant::now() + REST * start.elapsed());
         Ok(())
     }
 

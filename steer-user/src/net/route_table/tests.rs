@@ -12,7 +12,7 @@ fn by(metric: u32, devices: &[u32]) -> Route {
     let hop = |ifindex: &u32| Hop {
         ifindex: *ifindex,
         weight: 1,
-        is_dead: false,
+        ..Hop::default()
     };
     Route {
         table: MAIN,
@@ -207,4 +207,41 @@ fn objects_go_with_their_routes() {
     assert_eq!(table.note(RouteNotice::ObjectWent(7)), Noted::Changed);
     assert!(table.is_empty());
     assert_eq!(table.hops(&by_object), None);
+}
+
+/// The same with a gateway for each next hop.
+fn by_gateways(metric: u32, devices: &[u32], last: u8) -> Route {
+    let mut route = by(metric, devices);
+    if let Leads::Hops(hops) = &mut route.leads {
+        for hop in hops {
+            hop.via = Some([10, 9, 0, last].into());
+        }
+    }
+    route
+}
+
+#[test]
+fn gateways_tell_next_hops_apart() {
+    use Noted::{Changed, Unsure};
+    // Two by one device, one of which goes.
+    let (one, other) = (by_gateways(0, &[10], 1), by_gateways(0, &[10], 2));
+    let notices = vec![
+        came(V6, one.clone(), Place::First),
+        came(V6, other.clone(), Place::Last),
+        went(V6, one.clone()),
+    ];
+    assert_eq!(after(V6, notices), (vec![other], vec![Changed; 3]));
+    // Whether IPv6 replaces a route by one of another kind depends on what else there is.
+    let by_device = by(0, &[11]);
+    let notices = |prefix| {
+        vec![
+            came(prefix, one.clone(), Place::First),
+            came(prefix, by_device.clone(), Place::Replaced),
+        ]
+    };
+    assert_eq!(after(V6, notices(V6)).1, [Changed, Unsure]);
+    assert_eq!(
+        after(V4, notices(V4)),
+        (vec![by_device.clone()], vec![Changed; 2])
+    );
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use steer_common::abi::{
-    Admin, AttachKind, Health, HealthReason, HookKind, HookMode, PassReason, TunnelId,
+    Admin, AttachKind, Health, HookKind, HookMode, PassReason, TunnelHealth, TunnelId,
 };
 
-use super::super::{Forwarding, Machine, Marks, PlanError, discover};
+use super::super::{Entry, Forwarding, Machine, Marks, Plan, PlanError, discover};
 use crate::net::{Device, Devices, Family, KernelRoute, TunnelRoute, WireGuard};
 use crate::sys::Capabilities;
 
@@ -19,6 +19,8 @@ pub struct Facts<'a> {
     pub host: Host,
     /// What is pinned.
     pub pins: Pins,
+    /// The configuration file.
+    pub config: ConfigFacts,
     /// Devices, netfilter, policy rules.
     pub machine: Machine<'a>,
     /// What is steered; with nothing pinned, what a start would find by itself.
@@ -96,6 +98,34 @@ pub enum Pins {
     },
 }
 
+/// The configuration file: the one that was named, or the daemon's, or that in the usual place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConfigFacts {
+    /// There is none.
+    Absent {
+        /// Where it was looked for.
+        path: String,
+    },
+    /// It cannot be read, is wrong, or asks for what this machine cannot do.
+    Unusable {
+        /// Which.
+        path: String,
+        /// Why.
+        cause: String,
+        /// The likely cure.
+        hint: Option<String>,
+    },
+    /// It could be steered by.
+    Usable {
+        /// Which.
+        path: String,
+        /// How it differs from what is steered.
+        differences: Vec<Entry>,
+        /// The daemon that reads it.
+        reader: Option<i32>,
+    },
+}
+
 /// What is steered, or would be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steered {
@@ -116,8 +146,12 @@ pub struct Steered {
 /// A group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SteeredGroup {
-    /// Its name.
+    /// Its name; of a derived one, that of its home group and its tunnels.
     pub name: String,
+    /// The name of its home group: its own, unless it was derived from that by routes.
+    pub home: String,
+    /// Its prefixes are those of the kernel's routes.
+    pub follows_routes: bool,
     /// Its prefixes.
     pub prefixes: Vec<IpNet>,
     /// Its tunnels.
@@ -131,14 +165,18 @@ pub struct SteeredTunnel {
     pub name: String,
     /// Its number.
     pub id: TunnelId,
+    /// Its weight.
+    pub weight: u32,
+    /// Its tier.
+    pub tier: u32,
     /// What the operator wants of it.
     pub admin: Admin,
     /// Since when, if that is known.
     pub admin_secs: Option<u64>,
     /// What is known of it.
     pub health: Health,
-    /// Why.
-    pub reason: HealthReason,
+    /// What was measured of it.
+    pub told: TunnelHealth,
     /// Since when, if that is known.
     pub health_secs: Option<u64>,
 }
@@ -180,8 +218,8 @@ pub enum HookState {
     Missing,
     /// There is another one in its place.
     Replaced {
-        /// The kernel's number of that.
-        by: u32,
+        /// The kernel's number of that, if it has one.
+        by: Option<u32>,
     },
 }
 
@@ -241,15 +279,7 @@ pub fn found_without_pins(devices: &Devices) -> Steered {
         .collect();
     steered.tunnels = (0..)
         .zip(&found)
-        .map(|(id, device)| SteeredTunnel {
-            name: device.name.clone(),
-            id,
-            admin: Admin::Active,
-            admin_secs: None,
-            health: Health::Unknown,
-            reason: HealthReason::Unknown,
-            health_secs: None,
-        })
+        .map(|(id, device)| SteeredTunnel::new(&device.name, id))
         .collect();
     let prefixes = match discover::prefixes(devices, &found, &[], &mut notes) {
         Ok(prefixes) => prefixes,
@@ -260,16 +290,78 @@ pub fn found_without_pins(devices: &Devices) -> Steered {
     };
     steered.groups = vec![SteeredGroup {
         name: "default".into(),
+        home: "default".into(),
+        follows_routes: false,
         prefixes,
         tunnels: steered.tunnels.iter().map(|tunnel| tunnel.id).collect(),
     }];
     steered
 }
 
+/// What a start would steer by a plan.
+pub fn found_in_plan(plan: &Plan) -> Steered {
+    let groups = plan.groups.iter();
+    let tunnels = plan.tunnels().map(|tunnel| SteeredTunnel {
+        weight: tunnel.weight,
+        tier: tunnel.tier,
+        ..SteeredTunnel::new(&tunnel.name, tunnel.id)
+    });
+    let mut lan: Vec<String> = groups
+        .clone()
+        .flat_map(|group| group.hooks.iter().map(|hook| hook.name.clone()))
+        .collect();
+    lan.sort();
+    lan.dedup();
+    Steered {
+        lan,
+        groups: groups
+            .map(|group| SteeredGroup {
+                name: group.name.clone(),
+                home: group.name.clone(),
+                follows_routes: group.follows_routes,
+                prefixes: group.prefixes.clone(),
+                tunnels: group.tunnels.iter().map(|tunnel| tunnel.id).collect(),
+            })
+            .collect(),
+        tunnels: tunnels.collect(),
+        ..Steered::default()
+    }
+}
+
+impl SteeredTunnel {
+    /// A tunnel of which nothing is known yet.
+    fn new(name: &str, id: TunnelId) -> Self {
+        Self {
+            name: name.into(),
+            id,
+            weight: 1,
+            tier: 0,
+            admin: Admin::Active,
+            admin_secs: None,
+            health: Health::Unknown,
+            told: TunnelHealth::default(),
+            health_secs: None,
+        }
+    }
+}
+
+impl SteeredGroup {
+    /// Whether an operator made it, not routes.
+    pub(super) fn is_home(&self) -> bool {
+        self.name == self.home
+    }
+}
+
 impl Facts<'_> {
     /// Whether packets are steered.
     pub(super) fn is_steering(&self) -> bool {
         matches!(self.pins, Pins::Steering { .. })
+    }
+
+    /// The groups that an operator made.
+    pub(super) fn home_groups(&self) -> impl Iterator<Item = &SteeredGroup> + '_ {
+        let groups = self.steered.groups.iter();
+        groups.filter(|group| group.is_home())
     }
 
     /// All prefixes.

@@ -17,7 +17,8 @@ pub(super) const HOOKS: Check = Check {
             let what = match hook.state {
                 HookState::Attached(_) => return None,
                 HookState::Missing => "is not there".to_owned(),
-                HookState::Replaced { by } => format!("was replaced by program {by}"),
+                HookState::Replaced { by: Some(by) } => format!("was replaced by program {by}"),
+                HookState::Replaced { by: None } => "was replaced by another filter".to_owned(),
             };
             let message = format!("steer's program at hook {} {what}", hook.kind.name());
             Some(fail(&hook.device, message).with_fix("steerctl attach"))

@@ -17,8 +17,8 @@ mod tunnels;
 mod wireguard;
 
 pub use facts::{
-    Facts, HookFacts, HookState, Host, Loaded, PinPlace, Pins, Steered, SteeredGroup,
-    SteeredTunnel, Sysctls, Traffic, Underlay, found_without_pins,
+    ConfigFacts, Facts, HookFacts, HookState, Host, Loaded, PinPlace, Pins, Steered, SteeredGroup,
+    SteeredTunnel, Sysctls, Traffic, Underlay, found_in_plan, found_without_pins,
 };
 
 /// How bad a finding is.
@@ -192,12 +192,14 @@ pub const CHECKS: &[Check] = &[
     kernel::BPFFS,
     state::PINS,
     state::DAEMON,
+    state::CONFIG,
     state::DISCOVERY,
     hooks::HOOKS,
     hooks::OTHER_PROGRAMS,
     hooks::OTHER_STEER,
     tunnels::DEVICES,
     tunnels::GROUPS,
+    tunnels::TIERS,
     tunnels::ADMIN,
     tunnels::HEALTH,
     wireguard::PEERS,
@@ -213,6 +215,7 @@ pub const CHECKS: &[Check] = &[
     routes::FORWARDING,
     routes::DEVICE_FORWARDING,
     routes::ROUTES,
+    routes::FOLLOWED,
     routes::PREFIXES,
     routes::RP_FILTER,
     marks::USERS,

@@ -26,7 +26,7 @@ pub(super) const GROUP: Check = Check {
     warns: Some("Before a start: the tunnels' MTUs differ"),
     judge: |facts| {
         let mut problems = Vec::new();
-        for group in &facts.steered.groups {
+        for group in facts.home_groups() {
             let devices: Vec<_> = facts
                 .tunnels_of(group)
                 .filter_map(|tunnel| facts.machine.devices.by_name(&tunnel.name))

@@ -49,7 +49,7 @@ pub(super) const BYPASSED: Check = Check {
         match objection {
             // Another check tells of MTUs.
             Some(error @ PlanError::Bypasses { .. }) => {
-                let fix = if facts.steered.groups.len() > 1 {
+                let fix = if facts.home_groups().count() > 1 {
                     "steerctl detach, then start again with --hook auto"
                 } else {
                     "steerctl attach --hook auto"
@@ -57,10 +57,17 @@ pub(super) const BYPASSED: Check = Check {
                 vec![fail("netfilter", error.to_string()).with_fix(fix)]
             }
             _ if notes.is_empty() => vec![ok("netfilter", "steered packets miss nothing of it")],
-            _ => notes
-                .into_iter()
-                .map(|note| warn("netfilter", note).with_fix("steerctl attach --hook mark"))
-                .collect(),
+            _ => {
+                // Hook egress has no LAN device, and needs none.
+                let fix = match facts.steered.lan.as_slice() {
+                    [] => "steerctl attach --hook mark, with --iface, --tunnel and --prefix",
+                    _ => "steerctl attach --hook mark",
+                };
+                let notes = notes.into_iter();
+                notes
+                    .map(|note| warn("netfilter", note).with_fix(fix))
+                    .collect()
+            }
         }
     },
 };

@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 use steer_common::abi::HookMode;
 
-use super::{Check, Facts, Judgement, Section, fail, or_ok, warn};
+use super::{Check, Facts, Judgement, Pins, Section, SteeredGroup, fail, or_ok, warn};
 use crate::net::Family;
 use crate::net::sysctl;
 use crate::plan::replies::{astray, drops_replies, forwarding_sysctl, not_forwarded};
@@ -120,6 +120,54 @@ pub(super) const ROUTES: Check = Check {
             problems.collect(),
             "routes",
             "the kernel's routes to all prefixes lead by tunnels",
+        )
+    },
+};
+
+pub(super) const FOLLOWED: Check = Check {
+    name: "followed_routes",
+    section: Section::Routes,
+    fails: None,
+    warns: Some(
+        "A group follows routes, and none leads over its tunnels, or no `steerctl run` is there to follow them",
+    ),
+    judge: |facts| {
+        if !facts.is_steering() {
+            return Vec::new();
+        }
+        let following: Vec<_> = facts
+            .home_groups()
+            .filter(|group| group.follows_routes)
+            .collect();
+        if following.is_empty() {
+            return Vec::new();
+        }
+        let prefixes = |home: &SteeredGroup| -> usize {
+            let groups = facts.steered.groups.iter();
+            let of_home = groups.filter(|group| group.home == home.name);
+            of_home.map(|group| group.prefixes.len()).sum()
+        };
+        let has_daemon = matches!(facts.pins, Pins::Steering { daemon: Some(_) });
+        let problems = following.iter().filter_map(|group| {
+            let subject = format!("group {}", group.name);
+            let count = prefixes(group);
+            if !has_daemon {
+                let message = format!(
+                    "no steerctl run follows the routes: its {count} prefixes stay as they are"
+                );
+                return Some(warn(subject, message).with_fix(facts.fix_of_no_daemon()));
+            }
+            let none = || {
+                warn(subject, "no route leads over its tunnels, so nothing is steered")
+                    .with_fix("look at the routing daemon, and ip route: steerctl status says which routes it follows")
+            };
+            (count == 0).then(none)
+        });
+        let count: usize = following.iter().map(|group| prefixes(group)).sum();
+        or_ok(
+            problems.collect(),
+            "followed routes",
+            format!("{count} prefixes are those of routes"),
         )
     },
 };

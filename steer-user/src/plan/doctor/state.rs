@@ -1,6 +1,6 @@
 //! What is pinned, and who looks after it.
 
-use super::{Check, Judgement, Pins, Section, fail, ok, warn};
+use super::{Check, ConfigFacts, Facts, Judgement, Pins, Section, fail, ok, warn};
 use crate::sys::Capability;
 
 pub(super) const PINS: Check = Check {
@@ -42,10 +42,74 @@ pub(super) const DAEMON: Check = Check {
                 "daemon",
                 "no steerctl run is there: devices and tunnels' health are not followed, idle flows are not forgotten",
             )
-            .with_fix("steerctl run --keep"),
+            .with_fix(facts.fix_of_no_daemon()),
         ],
         _ => Vec::new(),
     }
+    },
+};
+
+impl Facts<'_> {
+    /// What brings a daemon back.
+    pub(super) fn fix_of_no_daemon(&self) -> String {
+        match &self.config {
+            ConfigFacts::Usable { path, .. } => format!("steerctl run --keep --config {path}"),
+            ConfigFacts::Absent { .. } | ConfigFacts::Unusable { .. } => {
+                "steerctl run --keep".into()
+            }
+        }
+    }
+}
+
+/// How many differences are told one by one.
+const DIFFERENCES_TOLD: usize = 3;
+
+pub(super) const CONFIG: Check = Check {
+    name: "config",
+    section: Section::State,
+    fails: Some("The configuration file is wrong, or asks for what this machine cannot do"),
+    warns: Some(
+        "It differs from what is steered: an edit without a reload, or a change without `--save`",
+    ),
+    judge: |facts| {
+        let is_steering = facts.is_steering();
+        vec![match &facts.config {
+            ConfigFacts::Absent { path } if is_steering => ok(
+                "config",
+                format!("no {path}: what is steered was named to steerctl"),
+            ),
+            ConfigFacts::Absent { path } => ok("config", format!("no {path}")),
+            ConfigFacts::Unusable { path, cause, hint } => {
+                let hint = hint.clone();
+                fail("config", cause).with_fix(hint.unwrap_or(format!("steerctl check {path}")))
+            }
+            ConfigFacts::Usable { path, .. } if !is_steering => {
+                ok("config", format!("{path} is valid"))
+            }
+            ConfigFacts::Usable {
+                path,
+                differences,
+                reader,
+            } => match differences.len() {
+                0 => ok("config", format!("{path} is what is steered")),
+                count => {
+                    let mut told: Vec<String> = differences
+                        .iter()
+                        .take(DIFFERENCES_TOLD)
+                        .map(ToString::to_string)
+                        .collect();
+                    if count > DIFFERENCES_TOLD {
+                        told.push(format!("{} more", count - DIFFERENCES_TOLD));
+                    }
+                    let message =
+                        format!("{path} differs from what is steered: {}", told.join("; "));
+                    warn("config", message).with_fix(match reader {
+                        Some(pid) => format!("kill -HUP {pid}"),
+                        None => format!("steerctl attach --config {path}"),
+                    })
+                }
+            },
+        }]
     },
 };
 
@@ -69,9 +133,12 @@ pub(super) const DISCOVERY: Check = Check {
         }
         let names = facts.steered.tunnels.iter().map(|t| t.name.as_str());
         let prefixes: Vec<String> = facts.prefixes().map(|prefix| prefix.to_string()).collect();
+        let prefixes = match prefixes.as_slice() {
+            [] => "what routes say".to_owned(),
+            prefixes => prefixes.join(" "),
+        };
         let what = format!(
-            "a start would steer {} over {}",
-            prefixes.join(" "),
+            "a start would steer {prefixes} over {}",
             names.collect::<Vec<_>>().join(" ")
         );
         vec![ok("discovery", what)]

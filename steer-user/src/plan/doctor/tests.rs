@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use steer_common::abi::{
-    Admin, AttachKind, Health, HealthReason, HookKind, HookMode, PassReason, TunnelId,
+    Admin, AttachKind, Health, HealthReason, HookKind, HookMode, PassReason, TunnelHealth, TunnelId,
 };
 
 use super::super::{Forwarding, Machine, MarkMask, Marks, PlanError};
@@ -13,6 +13,7 @@ use crate::net::{
 };
 use crate::sys::Capabilities;
 
+mod control;
 mod machine;
 mod routing;
 mod wireguard;
@@ -77,10 +78,15 @@ fn facts(devices: &Devices) -> Facts<'_> {
     let tunnel = |id: TunnelId| SteeredTunnel {
         name: format!("wg{id}"),
         id,
+        weight: 1,
+        tier: 0,
         admin: Admin::Active,
         admin_secs: None,
         health: Health::Up,
-        reason: HealthReason::Answering,
+        told: TunnelHealth {
+            reason: HealthReason::Answering,
+            ..TunnelHealth::default()
+        },
         health_secs: Some(7_300),
     };
     let loose = RpFilter { all: 0, device: 2 };
@@ -103,6 +109,9 @@ fn facts(devices: &Devices) -> Facts<'_> {
             cpus: 4,
         },
         pins: Pins::Steering { daemon: Some(7) },
+        config: ConfigFacts::Absent {
+            path: "/etc/steer/steer.toml".into(),
+        },
         machine: Machine {
             devices,
             netfilter: Ok(Netfilter::default()),
@@ -160,6 +169,8 @@ fn facts(devices: &Devices) -> Facts<'_> {
             lan: vec!["lan0".into()],
             groups: vec![SteeredGroup {
                 name: "default".into(),
+                home: "default".into(),
+                follows_routes: false,
                 prefixes,
                 tunnels: vec![0, 1],
             }],

@@ -1,8 +1,11 @@
 //! The tunnels.
 
+use std::collections::BTreeSet;
+
 use steer_common::abi::{Admin, Health};
 
-use super::{Check, Facts, Judgement, Section, SteeredTunnel, fail, ok, or_ok, warn};
+use super::{Check, Facts, Judgement, Section, SteeredGroup, SteeredTunnel, fail, ok, or_ok, warn};
+use crate::plan::health::phrase;
 
 pub(super) const DEVICES: Check = Check {
     name: "tunnel_devices",
@@ -86,6 +89,64 @@ pub(super) const GROUPS: Check = Check {
     },
 };
 
+pub(super) const TIERS: Check = Check {
+    name: "tiers",
+    section: Section::Tunnels,
+    fails: None,
+    warns: Some(
+        "New flows go by a backup, because no tunnel of a better tier can take them; or no backup could take them",
+    ),
+    judge: |facts| {
+        if !facts.is_steering() {
+            return Vec::new();
+        }
+        let tiered: Vec<_> = facts
+            .home_groups()
+            .filter(|group| tiers(facts, group, |_| true).len() > 1)
+            .collect();
+        if tiered.is_empty() {
+            return Vec::new();
+        }
+        let problems = tiered.iter().filter_map(|group| judge_tiers(facts, group));
+        or_ok(
+            problems.collect(),
+            "tiers",
+            "the best one carries, and its backup could",
+        )
+    },
+};
+
+/// The tiers of such tunnels of a group.
+fn tiers(
+    facts: &Facts<'_>,
+    group: &SteeredGroup,
+    is_such: impl Fn(&SteeredTunnel) -> bool,
+) -> BTreeSet<u32> {
+    let tunnels = facts.tunnels_of(group);
+    tunnels
+        .filter(|tunnel| is_such(tunnel))
+        .map(|tunnel| tunnel.tier)
+        .collect()
+}
+
+fn judge_tiers(facts: &Facts<'_>, group: &SteeredGroup) -> Option<Judgement> {
+    let all = tiers(facts, group, |_| true);
+    let taking = tiers(facts, group, |tunnel| {
+        is_usable(facts, tunnel) && tunnel.admin == Admin::Active && tunnel.weight > 0
+    });
+    // With none at all, another check tells of it.
+    let (best, in_use) = (all.first()?, taking.first()?);
+    let subject = format!("group {}", group.name);
+    let message = if in_use > best {
+        format!("no tunnel of tier {best} takes new flows: those of tier {in_use} do")
+    } else if taking.len() == 1 {
+        format!("no other tier than {in_use} could take new flows: it has no backup")
+    } else {
+        return None;
+    };
+    Some(warn(subject, message).with_fix("see the lines of its tunnels; steerctl status"))
+}
+
 /// `since 2h` in words, if it is known.
 fn since(secs: Option<u64>) -> String {
     let Some(secs) = secs else {
@@ -155,7 +216,8 @@ fn judge_health(facts: &Facts<'_>, tunnel: &SteeredTunnel) -> Option<Judgement> 
     if !device.up || tunnel.admin == Admin::Disabled {
         return None;
     }
-    let reason = tunnel.reason.name().replace('_', " ");
+    let reason =
+        phrase(tunnel.health, &tunnel.told).unwrap_or_else(|| "nobody has said why".to_owned());
     let message = format!(
         "{}{}: {reason}",
         tunnel.health.name(),

@@ -270,7 +270,7 @@ pub(super) const FAR_DEVICE: Check = Check {
     ),
     judge: |facts| {
         let mut problems = Vec::new();
-        for group in &facts.steered.groups {
+        for group in facts.home_groups() {
             let mut known: Vec<([u8; 32], String)> = Vec::new();
             for tunnel in facts.tunnels_of(group) {
                 let device = facts.machine.devices.by_name(&tunnel.name);

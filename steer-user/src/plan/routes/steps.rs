@@ -22,6 +22,9 @@ pub struct Steps {
     pub set: Vec<(IpNet, Target)>,
     /// Prefixes to remove, the shortest first.
     pub remove: Vec<IpNet>,
+    /// Until some are removed there is no room to set others: remove first. Some packets are left to the
+    /// kernel then for a moment, or steered as the prefix around.
+    pub is_tight: bool,
     /// Derived groups that no prefix belongs to then. They may stay for a while: what comes back finds
     /// them again.
     pub unused: Vec<GroupId>,
@@ -125,6 +128,7 @@ pub(super) fn plan(
         counts.note(*target, |count| &mut count.after);
     }
 
+    let mut count = pinned.prefixes.len();
     let mut own = own.into_iter().peekable();
     for (prefix, target) in wanted {
         while let Some((gone, was)) = own.next_if(|(known, _)| **known < prefix) {
@@ -132,6 +136,7 @@ pub(super) fn plan(
             steps.remove.push(*gone);
         }
         let known = own.next_if(|(known, _)| **known == prefix);
+        count += usize::from(known.is_none());
         if known.is_none_or(|(_, known)| *known != target) {
             counts.note(target, |count| &mut count.changes);
             steps.set.push((prefix, target));
@@ -141,6 +146,7 @@ pub(super) fn plan(
         counts.note(*was, |count| &mut count.changes);
         steps.remove.push(*gone);
     }
+    steps.is_tight = count > PREFIXES_MAX;
     steps.counts = counts.counts;
     steps
         .set

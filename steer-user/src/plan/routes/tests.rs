@@ -43,7 +43,7 @@ fn hops(hops: &[(u32, u32)]) -> Leads {
             .map(|&(ifindex, weight)| Hop {
                 ifindex,
                 weight,
-                is_dead: false,
+                ..Hop::default()
             })
             .collect(),
     )
@@ -273,6 +273,7 @@ fn the_kernels_choice_among_several() {
             ifindex: device,
             weight: 1,
             is_dead: true,
+            ..Hop::default()
         };
         route(metric, Leads::Hops(vec![hop]))
     };
@@ -522,6 +523,14 @@ fn more_prefixes_than_room() {
     assert_eq!(pinned.prefixes.len(), PREFIXES_MAX);
     assert_eq!(steps.left[0].reason, LeftReason::NoRoom);
     assert_eq!(steps.left[0].count + PREFIXES_MAX, routes.len());
+    assert!(!steps.is_tight);
+
+    // One that goes before those, which have to make room first.
+    let mut one_more = routes.clone();
+    add(&mut one_more, "9.5.0.0/16", route(0, hops(&[(11, 1)])));
+    let steps = follow(&one_more, &[site()], &pinned);
+    assert_eq!((steps.set.len(), steps.remove.len()), (1, 1));
+    assert!(steps.is_tight);
 
     // Inside one prefix it is all or nothing.
     add(&mut routes, "10.0.0.0/8", route(0, hops(&[(11, 1)])));

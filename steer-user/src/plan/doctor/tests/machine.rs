@@ -86,7 +86,7 @@ fn hooks() {
         f.hooks[0].state = HookState::Missing;
     }));
     told.push(fails("hooks", AS_THEY_ARE, |f| {
-        f.hooks[1].state = HookState::Replaced { by: 9 }
+        f.hooks[1].state = HookState::Replaced { by: Some(9) }
     }));
     told.push(warns("other_programs", AS_THEY_ARE, |f| {
         f.hooks[0].before = vec![

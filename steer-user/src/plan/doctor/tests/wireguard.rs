@@ -28,11 +28,11 @@ fn tunnels() {
     assert_eq!(lately[0].message, "disabled by the operator for 1m 1s");
     told.push(fails("tunnel_health", AS_THEY_ARE, |f| {
         f.steered.tunnels[0].health = Health::Down;
-        f.steered.tunnels[0].reason = HealthReason::NotAnswering;
+        f.steered.tunnels[0].told.reason = HealthReason::NotAnswering;
     }));
     told.push(warns("tunnel_health", AS_THEY_ARE, |f| {
         f.steered.tunnels[0].health = Health::Degraded;
-        f.steered.tunnels[0].reason = HealthReason::Lossy;
+        f.steered.tunnels[0].told.reason = HealthReason::Lossy;
         f.steered.tunnels[0].health_secs = None;
     }));
     // A tunnel that is not to be used need not work.
