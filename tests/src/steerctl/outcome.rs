@@ -69,12 +69,14 @@ impl Outcome {
         Ok(Self::new(&output?))
     }
 
-    /// What a finished process said.
+    /// What a finished process said, but for its wait for a lock that a daemon may hold at any moment.
     fn new(output: &Output) -> Self {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let is_said = |line: &&str| !line.ends_with("waiting for another steerctl to finish\n");
         Self {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            stderr: stderr.split_inclusive('\n').filter(is_said).collect(),
         }
     }
 

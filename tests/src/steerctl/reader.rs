@@ -49,6 +49,9 @@ impl Reader {
     /// Opens the TUN device `name` of `host`.
     pub fn open(host: &Host, name: &str) -> Result<Self> {
         let file = host.within(|| tun::open(name, libc::IFF_TUN))?;
+        // The kernel drops what is sent before its link watch has seen the carrier; asking for the device has it look
+        // at once (`rtnl_getlink` in net/core/rtnetlink.c).
+        host.ip(&["link", "show", "dev", name])?;
         let (seen, stop) = (Arc::<Mutex<Seen>>::default(), Arc::<AtomicBool>::default());
         let (of_thread, end) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = thread::spawn(move || read(file, &of_thread, &end));

@@ -95,10 +95,7 @@ fn changes_under_traffic(name: &str, attach: &str) -> Result<()> {
         }
     }
     let doubles: u64 = readers.iter().map(|reader| reader.seen().doubles).sum();
-    println!(
-        "{sent} sent, {} of 90 flows on the tunnel that left",
-        moving
-    );
+    println!("{sent} sent, {moving} of 90 flows on the tunnel that left");
     assert_eq!(doubles, 0);
     running.stop()?;
     assert_eq!(gateway.traces()?, before);

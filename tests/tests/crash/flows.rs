@@ -17,8 +17,10 @@ pub(crate) struct Flows {
     readers: Vec<Reader>,
     ports: BTreeSet<u16>,
     places: BTreeMap<u16, TunnelId>,
-    /// All that arrived.
-    pub(crate) arrived: u64,
+    /// The numbers of all that arrived.
+    arrived: BTreeSet<u64>,
+    /// The latest number at the end of each change.
+    steps: Vec<u64>,
     /// Flows that changed their tunnel, all of which had to.
     pub(crate) moved: usize,
 }
@@ -31,7 +33,8 @@ impl Flows {
             readers: (0..tunnels).map(open).collect::<Result<_>>()?,
             ports: ports.into_iter().collect(),
             places: BTreeMap::new(),
-            arrived: 0,
+            arrived: BTreeSet::new(),
+            steps: Vec::new(),
             moved: 0,
         })
     }
@@ -53,7 +56,7 @@ impl Flows {
                     "datagram {} came by two tunnels",
                     datagram.number
                 );
-                self.arrived += 1;
+                self.arrived.insert(datagram.number);
             }
         }
         Ok(())
@@ -81,6 +84,7 @@ impl Flows {
             };
             Ok(ports.iter().all(is_new).then_some(()))
         })?;
+        self.steps.push(latest(&seen));
         for (port, of_flow) in seen {
             for (number, id) in of_flow {
                 let before = self.places.insert(port, id);
@@ -97,15 +101,27 @@ impl Flows {
     }
 
     /// Waits until all that was sent has come.
-    pub(crate) fn all_arrive(&mut self, sent: u64) -> Result<()> {
+    pub(crate) fn all_arrive(&mut self, gateway: &Gateway, sent: u64) -> Result<()> {
         let arrived = wait::until(&format!("{sent} datagrams"), SOON, || {
             self.take(&mut BTreeMap::new())?;
-            Ok((self.arrived >= sent).then_some(()))
+            Ok((self.arrived.len() as u64 >= sent).then_some(()))
         });
         println!(
             "{sent} datagrams sent, {} arrived; {} flows moved, each of which had to",
-            self.arrived, self.moved
+            self.arrived.len(),
+            self.moved
         );
+        if arrived.is_err() {
+            let missing = (0..sent).filter(|number| !self.arrived.contains(number));
+            let during = |number| self.steps.partition_point(|latest| *latest < number);
+            // The first look was before the first change.
+            let missing: Vec<_> = missing
+                .map(|number| (number, during(number).wrapping_sub(1)))
+                .collect();
+            println!("missing, and during which change: {missing:?}");
+            println!("{}", gateway.host().output("ip", &["-s", "link"])?);
+            println!("{}", gateway.done(&["status"])?);
+        }
         arrived
     }
 }

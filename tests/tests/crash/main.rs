@@ -9,8 +9,13 @@ mod run;
 mod state;
 mod tables;
 
-/// So many changes, unless `STEER_STEPS` says otherwise.
+use std::time::{Duration, Instant};
+
+/// So many changes, as far as they fit into the time; `STEER_STEPS` makes exactly as many as it says.
 const STEPS: usize = 200;
+const TIME: Duration = Duration::from_secs(45);
+/// Fewer say nothing.
+const STEPS_MIN: usize = 25;
 
 fn number(name: &str) -> anyhow::Result<Option<u64>> {
     std::env::var(name)
@@ -27,7 +32,12 @@ fn killed_at_random_points_of_changes() -> anyhow::Result<()> {
         return Ok(());
     }
     let seed = number("STEER_SEED")?.unwrap_or(1);
-    let steps = number("STEER_STEPS")?.map_or(Ok(STEPS), usize::try_from)?;
-    println!("STEER_SEED={seed} STEER_STEPS={steps}");
-    run::all(name, seed, steps)
+    let wanted = number("STEER_STEPS")?.map(usize::try_from).transpose()?;
+    println!("STEER_SEED={seed} STEER_STEPS={}", wanted.unwrap_or(STEPS));
+    let begin = Instant::now();
+    let goes_on = |step| match wanted {
+        Some(steps) => step < steps,
+        None => step < STEPS && (step < STEPS_MIN || begin.elapsed() < TIME),
+    };
+    run::all(name, seed, goes_on)
 }

@@ -44,11 +44,15 @@ struct Left {
     between: Vec<State>,
 }
 
-/// Makes so many changes.
-pub(crate) fn all(name: &str, seed: u64, steps: usize) -> Result<()> {
+/// Makes changes as long as that goes on, by the number of the next.
+pub(crate) fn all(name: &str, seed: u64, goes_on: impl Fn(usize) -> bool) -> Result<()> {
     let gateway = Gateway::up(name, DEVICES)?;
     gateway.sysctl("net.ipv4.ip_forward", "1")?;
     gateway.ip(&["route", "add", "10.0.0.0/8", "dev", "wg0"])?;
+    for k in 0..DEVICES {
+        // A reader that a busy machine keeps waiting loses nothing.
+        gateway.ip(&["link", "set", &format!("wg{k}"), "txqueuelen", "10000"])?;
+    }
     let mut random = Random::new(seed);
     let mut file = changes::file(&mut random);
     let path = gateway.dir().join("steer.toml").display().to_string();
@@ -74,7 +78,8 @@ pub(crate) fn all(name: &str, seed: u64, steps: usize) -> Result<()> {
         killed: 0,
     };
     let start = Instant::now();
-    for step in 0..steps {
+    let mut step = 0;
+    while goes_on(step) {
         let now = State::of(&site.maps)?;
         // A change that was killed may have left the table of before.
         let table = tables::table(&site.maps, group)?;
@@ -107,13 +112,14 @@ pub(crate) fn all(name: &str, seed: u64, steps: usize) -> Result<()> {
         ensure!(odd.is_none(), "{}: a mixed or empty table: {odd:?}", what());
         let may_leave = |id| states().any(|state| !state.keeps(id));
         flows.judge(may_leave).with_context(what)?;
+        step += 1;
     }
     let took = start.elapsed();
     watch.stop()?;
     let sent = flood.stop()?.sent();
-    flows.all_arrive(sent)?;
+    flows.all_arrive(&site.gateway, sent)?;
     println!(
-        "{steps} changes, {} of them killed, in {:.1} s",
+        "{step} changes, {} of them killed, in {:.1} s",
         site.killed,
         took.as_secs_f32()
     );
