@@ -1,5 +1,5 @@
 //! What is made from the code and kept in the repository: the manual page, the completion scripts, the help of
-//! every verb, and the schema of the configuration file.
+//! every verb, the schema of the configuration file, and the list of the doctor's checks.
 //!
 //! A difference is either a change that was not meant, or a file to be made
 //! anew: `UPDATE_GENERATED=1 cargo test -p steer-user --test generated`.
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap_complete::Shell;
 use steer_user::cli::{Cli, Refusal, completions, manual};
 use steer_user::config;
+use steer_user::plan::doctor::{CHECKS, Section};
 
 /// The variable that has the files written instead of compared.
 const UPDATE: &str = "UPDATE_GENERATED";
@@ -94,6 +95,27 @@ fn completion_scripts() {
 fn schema_of_the_configuration_file() {
     let path = PathBuf::from("packaging/steer.schema.json");
     compare(&[(path, config::schema().into_bytes())]);
+}
+
+#[test]
+fn checks_of_the_doctor() {
+    let mut text = String::from(
+        "# What steerctl doctor looks at\n\n\
+         Every check gives lines that are `ok`, `warn` or `fail`; what is not ok has a line `fix`. The exit status is 1 when a line is\n\
+         `fail`. A check that does not apply to the machine gives no line. [Operations](operations.md) tells how it is used. This file is\n\
+         made from the checks themselves.\n",
+    );
+    for section in Section::ALL {
+        text += &format!(
+            "\n## {}\n\n| check | fail | warn |\n|---|---|---|\n",
+            section.name()
+        );
+        for check in CHECKS.iter().filter(|check| check.section == section) {
+            let (fails, warns) = (check.fails.unwrap_or("–"), check.warns.unwrap_or("–"));
+            text += &format!("| `{}` | {fails} | {warns} |\n", check.name);
+        }
+    }
+    compare(&[("docs/doctor.md".into(), text.into_bytes())]);
 }
 
 /// The words of every verb, also of those below another one.

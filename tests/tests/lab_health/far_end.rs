@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use steer_tests::lab::{Conversation, Family, Paths, Protocol, Side, wait};
-use steer_tests::scenario::watch::{PATIENCE, busy, until_answering, until_health};
+use steer_tests::scenario::watch::{PATIENCE, busy, until_answering, until_health, until_used};
 use steer_tests::scenario::{self, Fixture};
 use steer_tests::traffic::LiveFlows;
 
@@ -44,7 +44,7 @@ fn rebooted() -> anyhow::Result<()> {
         f.far.run(&[1, 1])?;
         let back = Instant::now();
         for tunnel in ["wg0", "wg1"] {
-            until_health(&f.near, tunnel, "up")?;
+            until_used(&f.near, tunnel)?;
         }
         println!("all tunnels up {:?} after the far end", back.elapsed());
         let after = f.observer.window(WINDOW)?;

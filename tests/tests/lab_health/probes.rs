@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use steer_tests::lab::{Capture, Family, Side, tunnel_address, wait};
-use steer_tests::scenario::watch::{PATIENCE, is_probe, until_answering, until_health};
+use steer_tests::scenario::watch::{PATIENCE, is_probe, until_answering, until_health, until_used};
 use steer_tests::scenario::{Scene, Way};
 
 /// Probes of each tunnel: a far end's address in the tunnel, and one among the steered prefixes.
@@ -61,7 +61,7 @@ pub(crate) fn never_steered(way: Way) -> Result<()> {
     scene.lab.restore_tunnel(1)?;
     scene.lab.restore_tunnel(2)?;
     for tunnel in ["wg1", "wg2"] {
-        until_health(near, tunnel, "up")?;
+        until_used(near, tunnel)?;
     }
     // Only what is among the prefixes can be a flow, and it stays where it is.
     for flow in near.flows()? {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use steer_tests::lab::{Family, Observer, Side};
-use steer_tests::scenario::watch::{busy, until_answering, until_health};
+use steer_tests::scenario::watch::{busy, until_answering, until_health, until_used};
 use steer_tests::scenario::{self, Fixture};
 use steer_tests::traffic::{LiveFlows, LiveSpec};
 
@@ -21,7 +21,7 @@ fn nobody_to_ask() -> Result<()> {
         // Without it there is nothing that tells the far end's address.
         f.lab.forget_tunnel_address(Side::A, 1)?;
         // Nothing speaks against it, so it gets its share of the flows.
-        until_health(&f.near, "wg1", "up")?;
+        until_used(&f.near, "wg1")?;
         let start = Instant::now();
         let spec = LiveSpec {
             tcp: 0,
@@ -36,7 +36,7 @@ fn nobody_to_ask() -> Result<()> {
         f.observer = Observer::start(&f.lab)?;
         f.until_all_flows_use(0, &live.conversations())?;
         f.lab.restore_tunnel(1)?;
-        let up = until_health(&f.near, "wg1", "up")?;
+        let up = until_used(&f.near, "wg1")?;
         println!("down {down:?} after the first packets, up {up:?} after the return");
         assert!(down < Duration::from_secs(12), "after {down:?}");
         drop(live.stop()?);

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use anyhow::Result;
 use steer_tests::lab::{Family, Side};
-use steer_tests::scenario::watch::{busy, gaps, until_answering, until_health};
+use steer_tests::scenario::watch::{UDP_MAX, busy, gaps, until_answering, until_used};
 use steer_tests::scenario::{self, Fixture};
 use steer_tests::traffic::{LiveFlows, burst};
 use steer_user::datapath::{maps::Maps, pins::PinDir};
 
 const WINDOW: Duration = Duration::from_millis(500);
-const UDP_MAX: Duration = Duration::from_millis(1_200);
 
 /// The tunnels that new flows use.
 fn used(f: &Fixture) -> Result<BTreeSet<usize>> {
@@ -46,7 +45,7 @@ fn the_next_tier_when_all_of_the_first_are_down() -> Result<()> {
         assert_eq!(used(&f)?, [2].into());
 
         f.lab.restore_tunnel(1)?;
-        until_health(&f.near, "wg1", "up")?;
+        until_used(&f.near, "wg1")?;
         f.until_new_flows_use(1, Family::V4)?;
         assert_eq!(used(&f)?, [1].into(), "the better tier is back");
         let after = f.observer.window(WINDOW)?;

@@ -9,6 +9,7 @@ mod drain;
 mod events;
 mod firewall;
 mod hooks;
+mod hop_weights;
 mod json;
 mod life;
 mod pins;

@@ -1,7 +1,8 @@
 //! What on a machine would stop steering, or make it wrong: facts come in, findings go out. Pure.
 //!
 //! A check that a start makes as well shares its judgement with the start. What a first start would
-//! refuse is a failure here; what works, but not as it should, is a warning.
+//! refuse is a failure here; what works, but not as it should, is a warning. `docs/doctor.md` is made from the
+//! checks.
 
 mod facts;
 mod hooks;

@@ -121,7 +121,9 @@ pub(super) const DISCOVERY: Check = Check {
     judge: |facts| {
         // Without that, WireGuard tells nothing.
         let is_blind = !facts.host.capabilities.has(Capability::NetAdmin);
-        if facts.pins != Pins::None || is_blind {
+        // A start by the file would discover nothing.
+        let is_refused = matches!(facts.config, ConfigFacts::Unusable { .. });
+        if facts.pins != Pins::None || is_blind || is_refused {
             return Vec::new();
         }
         if let Some(error) = &facts.steered.undiscovered {

@@ -29,10 +29,30 @@ struct Rtt {
     usual: u64,
 }
 
+impl Rtt {
+    fn first(rtt_ns: u64) -> Self {
+        Self {
+            smoothed: rtt_ns,
+            deviation: rtt_ns / 2,
+            usual: rtt_ns,
+        }
+    }
+
+    fn next(&mut self, rtt_ns: u64) {
+        let off_ns = self.smoothed.abs_diff(rtt_ns);
+        self.deviation = approach(self.deviation, off_ns, 4);
+        self.smoothed = approach(self.smoothed, rtt_ns, 8);
+        let pace = if rtt_ns < self.usual { 16 } else { 1_024 };
+        self.usual = approach(self.usual, rtt_ns, pace);
+    }
+}
+
 /// What is measured of a tunnel.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Estimate {
     rtt: Option<Rtt>,
+    /// The same of answers in time, since the last miss.
+    in_time: Option<Rtt>,
     /// A bit for each of the latest probes, set where it was lost; the newest is bit 0.
     lost: u128,
     /// How many of the bits are used.
@@ -44,25 +64,25 @@ pub(super) struct Estimate {
 }
 
 impl Estimate {
-    /// An answer took so long.
-    pub(super) fn measured(&mut self, rtt_ns: u64) {
-        let Some(rtt) = &mut self.rtt else {
-            self.rtt = Some(Rtt {
-                smoothed: rtt_ns,
-                deviation: rtt_ns / 2,
-                usual: rtt_ns,
-            });
-            return;
-        };
-        let off_ns = rtt.smoothed.abs_diff(rtt_ns);
-        rtt.deviation = approach(rtt.deviation, off_ns, 4);
-        rtt.smoothed = approach(rtt.smoothed, rtt_ns, 8);
-        let pace = if rtt_ns < rtt.usual { 16 } else { 1_024 };
-        rtt.usual = approach(rtt.usual, rtt_ns, pace);
+    /// A probe was answered in time.
+    pub(super) fn answered(&mut self, rtt_ns: u64) {
+        self.measured(rtt_ns);
+        note(&mut self.in_time, rtt_ns);
+        self.judged(false);
     }
 
-    /// A probe was answered, or it was lost.
-    pub(super) fn judged(&mut self, is_lost: bool) {
+    /// A probe counts as lost.
+    pub(super) fn missed(&mut self) {
+        self.in_time = None;
+        self.judged(true);
+    }
+
+    /// An answer took so long, whether or not it was in time.
+    pub(super) fn measured(&mut self, rtt_ns: u64) {
+        note(&mut self.rtt, rtt_ns);
+    }
+
+    fn judged(&mut self, is_lost: bool) {
         self.lost = self.lost << 1 | u128::from(is_lost);
         self.judged = WINDOW.min(self.judged + 1);
         self.since = WINDOW.min(self.since + 1);
@@ -81,9 +101,12 @@ impl Estimate {
         self.since = 0;
     }
 
-    /// What was lost while the tunnel was down does not count.
+    /// What was lost while the tunnel was down does not count, nor how long its packets waited somewhere.
     pub(super) fn take_back(&mut self) {
         (self.lost, self.judged) = self.aside;
+        if let (Some(rtt), Some(in_time)) = (&mut self.rtt, self.in_time) {
+            (rtt.smoothed, rtt.deviation) = (in_time.smoothed, in_time.deviation);
+        }
     }
 
     /// Whether a whole window's probes since the tunnel went down never missed so many in a row.
@@ -154,6 +177,13 @@ impl Estimate {
         let usual = Duration::from_nanos(rtt.usual);
         let limit = usual.as_secs_f64() * factor + margin.as_secs_f64();
         Duration::from_nanos(rtt.smoothed).as_secs_f64() > limit
+    }
+}
+
+fn note(rtt: &mut Option<Rtt>, rtt_ns: u64) {
+    match rtt {
+        Some(rtt) => rtt.next(rtt_ns),
+        None => *rtt = Some(Rtt::first(rtt_ns)),
     }
 }
 

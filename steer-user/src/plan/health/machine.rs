@@ -175,8 +175,7 @@ impl Machine {
         };
         match answer {
             Answer::InTime { rtt_ns } => {
-                self.estimate.measured(rtt_ns);
-                self.estimate.judged(false);
+                self.estimate.answered(rtt_ns);
                 self.answers = self.answers.saturating_add(1);
             }
             Answer::Late { rtt_ns } => self.estimate.measured(rtt_ns),
@@ -220,7 +219,7 @@ impl Machine {
         self.attend(now_ns);
         let missed = self.flight.expire(now_ns, self.patience_ns());
         for _ in 0..missed.all {
-            self.estimate.judged(true);
+            self.estimate.missed();
         }
         if missed.fresh > 0 {
             self.misses = self.misses.saturating_add(missed.fresh);
@@ -338,6 +337,8 @@ impl Machine {
             self.answered_by = None;
         } else if self.answers >= self.spec.up_after {
             self.estimate.take_back();
+            // They left while more patience was had.
+            self.flight.void();
         }
         self.misses_needed = self.estimate.misses(self.spec.misses);
     }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use steer_tests::lab::{Family, Observer, Side, wait};
 use steer_tests::scenario::Fixture;
-use steer_tests::scenario::watch::{PATIENCE, busy, gaps, until_answering, until_health};
+use steer_tests::scenario::watch::{PATIENCE, busy, gaps, until_answering, until_used};
 use steer_tests::traffic::LiveFlows;
 use steer_user::datapath::{maps::Maps, pins::PinDir};
 
@@ -147,8 +147,8 @@ fn once(f: &mut Fixture, kind: Kind, family: Family) -> Result<Cut> {
         .since_ns;
 
     kind.restore(f)?;
-    let up = until_health(&f.near, CUT_NAME, "up")?;
-    until_health(&f.far, CUT_NAME, "up")?;
+    let up = until_used(&f.near, CUT_NAME)?;
+    until_used(&f.far, CUT_NAME)?;
     let back = f.observer.window(WINDOW)?;
     ensure!(
         back.moved_since(&after, &flows).is_empty(),

@@ -239,11 +239,80 @@ fn replay(steps: &[Step]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// When it is used again, it is known once more how fast its answers are, and probes fly that left while more
+/// patience was had.
+const SHORT_PATIENCE: &[Step] = &[
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Answer(1),
+    Step::Answer(0),
+    Step::Probe,
+    Step::Answer(0),
+    Step::Probe,
+    Step::Probe,
+    Step::Answer(0),
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Answer(0),
+    Step::Answer(1),
+    Step::Probe,
+    Step::Probe,
+    Step::Pass(200),
+    Step::Pass(244),
+    Step::Pass(331),
+    Step::Answer(0),
+    Step::Pass(317),
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Answer(2),
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Pass(85),
+    Step::Pass(358),
+    Step::Probe,
+    Step::Pass(320),
+    Step::Probe,
+    Step::Answer(0),
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Probe,
+    Step::Answer(0),
+    Step::Probe,
+    Step::Answer(2),
+];
+
 /// Cases that were found, one by one.
 #[test]
 fn rows() {
     use Step::{Answer, Pass, Probe};
-    let rows: [&[Step]; 1] = [
+    let rows: [&[Step]; 2] = [
         // An answer that comes after ten seconds is to no probe that anybody remembers: it takes nothing back.
         &[
             Probe,
@@ -256,6 +325,7 @@ fn rows() {
             Answer(2),
             Pass(150),
         ],
+        SHORT_PATIENCE,
     ];
     for steps in rows {
         replay(steps).unwrap_or_else(|error| panic!("{steps:?}: {error}"));

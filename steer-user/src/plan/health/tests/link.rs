@@ -23,6 +23,8 @@ struct Link {
     /// Of a thousand packets so many are lost.
     loss: u64,
     dice: u64,
+    /// What is sent waits somewhere, and comes later all at once.
+    is_held: bool,
     /// Nobody looks: neither probes nor answers, but answers wait.
     is_stopped: bool,
     wireguard: Sample,
@@ -53,6 +55,7 @@ impl Link {
             limited_until_ns: 0,
             loss: 0,
             dice: 0x9e37_79b9_7f4a_7c15,
+            is_held: false,
             is_stopped: false,
             wireguard: Sample {
                 latest_handshake: Some(Duration::from_secs(1)),
@@ -72,7 +75,7 @@ impl Link {
             }
             let due: Vec<_> = self
                 .answers
-                .extract_if(.., |(at_ns, _)| *at_ns <= self.now_ns)
+                .extract_if(.., |(at_ns, _)| *at_ns <= self.now_ns && !self.is_held)
                 .collect();
             for (_, number) in due {
                 if !self.is_cut {
@@ -307,6 +310,25 @@ fn loss_and_slowness() {
     link.run(10 * SECOND);
     assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
     assert_eq!(link.downs(), 0);
+}
+
+/// A cable is out, and packets wait for its return: that is not how slow the tunnel is.
+#[test]
+fn packets_that_waited() {
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.run(10 * SECOND);
+    link.is_held = true;
+    link.run(3 * SECOND);
+    assert_eq!(link.now(), (Health::Down, HealthReason::NotAnswering));
+    link.is_held = false;
+    let back_ns = link.now_ns;
+    link.run(SECOND);
+    assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+    assert!(link.since(Health::Up, back_ns) <= Some(805 * MS));
+    // A tunnel that is slow from now on is; that it takes 2 s is learned from answers that come too late.
+    link.rtt_ns = 2 * SEC;
+    link.run(30 * SECOND);
+    assert_eq!(link.now(), (Health::Degraded, HealthReason::Slow));
 }
 
 /// Loss alone does not make a tunnel flap, and a death is told from it all the same.
