@@ -9,7 +9,7 @@ use crate::{
     },
     hash::{bucket_of, flow_hash, next_attempt},
     known::known,
-    moves::{Moved, put_on},
+    moves::put_on,
     packet::Packet,
     parse::{Parsed, tcp_flags},
     tables::{Fit, Inserted, SharedFlow, Tables},
@@ -122,7 +122,7 @@ fn choose<P: Packet, T: Tables>(
 ) -> Result<Exit, PassReason> {
     let now_ns = tables.now_ns();
     let found = tables.flow(&parsed.key);
-    let known =
+    let mut known =
         known(tables, parsed, found, parsed.source, now_ns).ok_or(PassReason::NotSteered)?;
     let live = known.live;
     match place {
@@ -136,14 +136,14 @@ fn choose<P: Packet, T: Tables>(
     } else {
         let owner = owner(tables, parsed, place)?;
         if known.is_member {
-            known.renew();
+            known.renew(tables);
         }
         owner
     };
 
     if let Some(flow) = live
         && known.is_member
-        && let Some(exit) = stay(tables, parsed, flow, place, Tunnel::is_usable)
+        && let Some(exit) = exit_on(tables, parsed, known.tunnel(), place, Tunnel::is_usable)
     {
         if exit.fits {
             note_sent(packet, tables, parsed, flow, now_ns);
@@ -156,7 +156,8 @@ fn choose<P: Packet, T: Tables>(
         return Err(PassReason::NoTunnel);
     }
     if let Some(tunnel) = owner {
-        let exit = usable_exit(tables, parsed, tunnel, place).ok_or(PassReason::NoTunnel)?;
+        let exit = exit_on(tables, parsed, tunnel, place, Tunnel::is_usable)
+            .ok_or(PassReason::NoTunnel)?;
         if !exit.fits {
             return Ok(exit);
         }
@@ -170,9 +171,8 @@ fn choose<P: Packet, T: Tables>(
         (exit, true)
     } else {
         // With every tunnel down the flow stays: its own may be the first to come back.
-        let flow = live.filter(|_| known.is_member);
-        let flow = flow.ok_or(PassReason::NoTunnel)?;
-        let exit = stay(tables, parsed, flow, place, Tunnel::is_wanted);
+        let own = known.is_member.then(|| known.tunnel());
+        let exit = own.and_then(|own| exit_on(tables, parsed, own, place, Tunnel::is_wanted));
         (exit.ok_or(PassReason::NoTunnel)?, false)
     };
     if !exit.fits {
@@ -183,19 +183,11 @@ fn choose<P: Packet, T: Tables>(
         return enter(packet, tables, parsed, found, entry, exit, place, now_ns);
     };
     if has_moved {
-        let from = flow.tunnel.get();
-        let moved = Moved {
-            key: &parsed.key,
-            from: from as TunnelId,
-            to: exit.tunnel,
-            group: known.group(),
-            reason: (!known.is_member).then_some(MoveReason::RouteGone),
-        };
+        let reason = (!known.is_member).then_some(MoveReason::RouteGone);
         // Where another CPU was first, its choice may be this one, and is nobody's loss.
-        if from != u32::from(exit.tunnel) && put_on(tables, flow, from, &moved) {
+        if put_on(tables, &mut known, &parsed.key, exit.tunnel, reason) {
             flow.origin.set(Origin::Moved);
         }
-        known.renew();
     }
     note_sent(packet, tables, parsed, flow, now_ns);
     Ok(exit)
@@ -227,28 +219,17 @@ fn owner<T: Tables>(
     }
 }
 
-/// The flow's own tunnel, if it is good enough and its device exists.
+/// A tunnel as the way out, if it is good enough and its device exists.
 #[inline(always)]
-fn stay<T: Tables>(
+fn exit_on<T: Tables>(
     tables: &T,
     parsed: &Parsed,
-    flow: &SharedFlow,
+    id: TunnelId,
     place: Place,
     is_good_enough: impl FnOnce(Tunnel) -> bool,
 ) -> Option<Exit> {
-    let id = flow.tunnel.get() as TunnelId;
     let tunnel = tables.tunnel(id)?;
     if !is_good_enough(tunnel) {
-        return None;
-    }
-    exit_by(tables, parsed, id, tunnel.ifindex, place)
-}
-
-/// A tunnel by its number, if flows may stay on it.
-#[inline(always)]
-fn usable_exit<T: Tables>(tables: &T, parsed: &Parsed, id: TunnelId, place: Place) -> Option<Exit> {
-    let tunnel = tables.tunnel(id)?;
-    if !tunnel.is_usable() {
         return None;
     }
     exit_by(tables, parsed, id, tunnel.ifindex, place)
@@ -297,7 +278,8 @@ fn enter<P: Packet, T: Tables>(
             // The winner's choice is everybody's.
             Inserted::Exists => {
                 let winner = tables.flow(&parsed.key).ok_or(PassReason::NoTunnel)?;
-                let exit = stay(tables, parsed, winner, place, Tunnel::is_usable)
+                let tunnel = winner.standing().tunnel as TunnelId;
+                let exit = exit_on(tables, parsed, tunnel, place, Tunnel::is_usable)
                     .ok_or(PassReason::NoTunnel)?;
                 if exit.fits {
                     note_sent(packet, tables, parsed, winner, now_ns);

@@ -1,16 +1,21 @@
 //! What the flow table and the prefixes know of a packet.
 
+use bytemuck::Zeroable as _;
+
 use crate::{
     abi::{Endpoint, FlowEntry, GroupId, Origin, Phase, Placer, TunnelId},
     decide::{is_idle, phase_after},
     parse::{Parsed, tcp_flags},
-    tables::{SharedFlow, Tables},
+    tables::{SharedFlow, Standing, Tables},
 };
 
 /// What is known.
 pub(crate) struct Known<'t> {
     /// The flow's entry, if it holds.
     pub(crate) live: Option<&'t SharedFlow>,
+    /// What that said when it was looked at. It is changed from there or not at all: what another CPU made of
+    /// it meanwhile was not looked at.
+    was: Standing,
     /// The packet's group, the home group of that, and the epoch *before* the prefixes were searched: what
     /// changes meanwhile is for the next packet to see. In one word, because the stack is short.
     facts: u64,
@@ -35,30 +40,28 @@ pub(crate) fn known<'t, T: Tables>(
     let epoch = tables.settings().epoch;
     let live =
         found.filter(|flow| flow.local.get() == local && !is_over(flow, parsed, tables, now_ns));
+    let was = live.map_or_else(Standing::zeroed, SharedFlow::standing);
     if let Some(flow) = live
-        && flow.epoch.get() == epoch
+        && was.epoch == epoch
     {
         return Some(Known {
             live,
-            facts: facts(
-                epoch,
-                flow.group.get() as GroupId,
-                flow.home.get() as GroupId,
-            ),
+            was,
+            facts: facts(epoch, was.group as GroupId, flow.home.get() as GroupId),
             is_checked: true,
             is_member: true,
         });
     }
     let group = tables.group_of(parsed.key.addr(local.other()))?;
     let home = tables.home_of(group);
-    let live = live.filter(|flow| flow.home.get() == u16::from(home));
+    let live = live.filter(|flow| flow.home.get() == u32::from(home));
     // The far end takes a pinned flow from no other tunnel, whatever the routes say.
     let is_member = live.is_some_and(|flow| {
-        flow.origin.get() == Origin::Pinned
-            || tables.is_member(group, flow.tunnel.get() as TunnelId)
+        flow.origin.get() == Origin::Pinned || tables.is_member(group, was.tunnel as TunnelId)
     });
     Some(Known {
         live,
+        was,
         facts: facts(epoch, group, home),
         is_checked: false,
         is_member,
@@ -88,13 +91,34 @@ impl Known<'_> {
         (self.facts >> 32) as u32
     }
 
+    /// The tunnel that the entry names, if it holds.
+    #[inline(always)]
+    pub(crate) const fn tunnel(&self) -> TunnelId {
+        self.was.tunnel as TunnelId
+    }
+
     /// Notes in the entry that it was checked in this epoch.
     #[inline(always)]
-    pub(crate) fn renew(&self) {
-        if let Some(flow) = self.live {
-            flow.group.set(self.group().into());
-            flow.epoch.set(self.epoch());
+    pub(crate) fn renew<T: Tables>(&mut self, tables: &T) {
+        self.stand_on(tables, self.tunnel());
+    }
+
+    /// Puts the flow on a tunnel, as one that was checked in this epoch. Whether it did: another CPU may
+    /// have been first, and then the next packet looks again.
+    #[inline(always)]
+    pub(crate) fn stand_on<T: Tables>(&mut self, tables: &T, tunnel: TunnelId) -> bool {
+        let is = Standing {
+            epoch: self.epoch(),
+            tunnel: tunnel.into(),
+            group: self.group().into(),
+        };
+        let is_done = self
+            .live
+            .is_some_and(|flow| flow.stand(tables, self.was, is));
+        if is_done {
+            self.was = is;
         }
+        is_done
     }
 
     /// The entry of a flow that starts now, on a tunnel.

@@ -4,7 +4,7 @@ use crate::{
     abi::{FlowEntry, MoveReason, Origin, Placer, Tunnel, TunnelId},
     decide::touch,
     known::known,
-    moves::{Moved, put_on},
+    moves::put_on,
     packet::Packet,
     parse::Parsed,
     tables::{Inserted, Tables},
@@ -23,7 +23,7 @@ pub fn learn<P: Packet, T: Tables>(
 ) -> bool {
     let now_ns = tables.now_ns();
     let found = tables.flow(&parsed.key);
-    let Some(known) = known(tables, parsed, found, parsed.source.other(), now_ns) else {
+    let Some(mut known) = known(tables, parsed, found, parsed.source.other(), now_ns) else {
         return false;
     };
     let (packets, bytes) = (u64::from(packet.segments()), u64::from(parsed.l3_len_bytes));
@@ -33,25 +33,17 @@ pub fn learn<P: Packet, T: Tables>(
     });
     let can_carry = tables.tunnel(arrived_by).is_some_and(Tunnel::is_usable);
     if let Some(flow) = known.live {
-        let from = flow.tunnel.get();
-        let follows = from != u32::from(arrived_by)
+        let follows = known.tunnel() != arrived_by
             && can_carry
             && flow.placer.get() == Placer::Far
             && tables.is_member(known.group(), arrived_by);
         if follows {
-            let moved = Moved {
-                key: &parsed.key,
-                from: from as TunnelId,
-                to: arrived_by,
-                group: known.group(),
-                reason: Some(MoveReason::FarEnd),
-            };
-            if put_on(tables, flow, from, &moved) {
+            let reason = Some(MoveReason::FarEnd);
+            if put_on(tables, &mut known, &parsed.key, arrived_by, reason) {
                 flow.origin.set(Origin::Learned);
             }
-        }
-        if !known.is_checked && (follows || known.is_member) {
-            known.renew();
+        } else if !known.is_checked && known.is_member {
+            known.renew(tables);
         }
         touch(flow, parsed, now_ns);
         tables.add(&flow.rx_packets, packets);

@@ -8,7 +8,8 @@ use crate::{
         TUNNEL_ID_MAX, Tunnel, TunnelId,
     },
     decide::is_idle,
-    tables::{SharedFlow, Tables},
+    known::Known,
+    tables::{Standing, Tables},
 };
 
 /// A flow that was put on another tunnel.
@@ -22,7 +23,7 @@ pub struct Moved<'k> {
     pub to: TunnelId,
     /// Its group.
     pub group: GroupId,
-    /// Why; `None` if it is the state of the tunnel that it was on.
+    /// Why, unless it is the state of the tunnel that it was on.
     pub reason: Option<MoveReason>,
 }
 
@@ -30,13 +31,21 @@ pub struct Moved<'k> {
 #[inline(always)]
 pub(crate) fn put_on<T: Tables>(
     tables: &T,
-    flow: &SharedFlow,
-    from: u32,
-    moved: &Moved<'_>,
+    known: &mut Known<'_>,
+    key: &FlowKey,
+    to: TunnelId,
+    reason: Option<MoveReason>,
 ) -> bool {
-    let has_moved = tables.replace(&flow.tunnel, from, moved.to.into());
+    let from = known.tunnel();
+    let has_moved = known.stand_on(tables, to) && from != to;
     if has_moved {
-        tables.note_move(moved);
+        tables.note_move(&Moved {
+            key,
+            from,
+            to,
+            group: known.group(),
+            reason,
+        });
     }
     has_moved
 }
@@ -67,19 +76,22 @@ pub fn note_move<T: Tables>(tables: &T, moved: &Moved<'_>) {
         from: from.into(),
         to: to.into(),
         group: group.into(),
-        reason: reason.unwrap_or_else(|| reason_of(tables.tunnel(from))),
+        reason: why(reason, tables.tunnel(from)),
     });
 }
 
-/// Why flows leave a tunnel in that state. What looks well has lost its device, and nobody has said
-/// so yet.
+/// Why a flow left a tunnel in that state. A route that is gone is told only of a tunnel that is well otherwise:
+/// of others it goes because they are gone. What looks well without has lost its device, and nobody has
+/// said so yet.
 #[inline(always)]
-fn reason_of(tunnel: Option<Tunnel>) -> MoveReason {
-    match tunnel {
-        Some(tunnel) if tunnel.admin == Admin::Disabled => MoveReason::TunnelDisabled,
-        Some(tunnel) if tunnel.is_wanted() && tunnel.health == Health::Down => {
+fn why(reason: Option<MoveReason>, tunnel: Option<Tunnel>) -> MoveReason {
+    match (reason, tunnel) {
+        (Some(reason @ (MoveReason::FarEnd | MoveReason::Rebalanced)), _) => reason,
+        (_, Some(tunnel)) if tunnel.admin == Admin::Disabled => MoveReason::TunnelDisabled,
+        (_, Some(tunnel)) if tunnel.is_wanted() && tunnel.health == Health::Down => {
             MoveReason::TunnelDown
         }
+        (Some(reason), Some(tunnel)) if tunnel.is_usable() => reason,
         _ => MoveReason::TunnelGone,
     }
 }
@@ -92,7 +104,8 @@ pub fn rebalance<T: Tables>(tables: &T, record: &MoveRecord) -> bool {
     let Some(flow) = tables.flow(key) else {
         return false;
     };
-    let may_move = flow.tunnel.get() == *from
+    let was = flow.standing();
+    let may_move = u32::from(was.tunnel) == *from
         && from != to
         && *to <= u32::from(TUNNEL_ID_MAX)
         && flow.placer.get() == Placer::Near
@@ -114,19 +127,23 @@ pub fn rebalance<T: Tables>(tables: &T, record: &MoveRecord) -> bool {
     let Some(group) = tables.group_of(remote) else {
         return false;
     };
-    let is_offered = flow.home.get() == u16::from(tables.home_of(group))
+    let is_offered = flow.home.get() == u32::from(tables.home_of(group))
         && tables.is_member(group, to)
         && tables.tunnel(to).is_some_and(Tunnel::takes_new_flows);
-    let moved = Moved {
+    let is = Standing {
+        tunnel: to.into(),
+        ..was
+    };
+    if !is_offered || !flow.stand(tables, was, is) {
+        return false;
+    }
+    tables.note_move(&Moved {
         key,
         from: *from as TunnelId,
         to,
         group,
         reason: Some(MoveReason::Rebalanced),
-    };
-    if !is_offered || !put_on(tables, flow, *from, &moved) {
-        return false;
-    }
+    });
     flow.origin.set(Origin::Moved);
     true
 }

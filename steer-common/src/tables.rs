@@ -2,6 +2,8 @@
 
 use core::cell::Cell;
 
+use bytemuck::{Pod, Zeroable};
+
 use crate::{
     abi::{
         Counters, Endpoint, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId, KnownAddress, Move,
@@ -11,6 +13,21 @@ use crate::{
     moves::{self, Moved},
     parse::Parsed,
 };
+
+/// Where a flow is, by which group, and in which epoch that was found to be right.
+///
+/// One word of an entry, which is replaced as a whole: else a CPU that was held up could put the group of
+/// yesterday's routes beside today's epoch, or a tunnel that is not in the group beside it.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Standing {
+    /// [`FlowEntry::epoch`].
+    pub epoch: u32,
+    /// [`FlowEntry::tunnel`].
+    pub tunnel: u16,
+    /// [`FlowEntry::group`].
+    pub group: u16,
+}
 
 /// A [`FlowEntry`] in place: several CPUs may hold it at once, so fields are
 /// read and written one by one, never the whole.
@@ -23,10 +40,8 @@ pub struct SharedFlow {
     pub rx_packets: Cell<u64>,
     pub tx_bytes: Cell<u64>,
     pub rx_bytes: Cell<u64>,
-    pub epoch: Cell<u32>,
-    pub tunnel: Cell<u32>,
-    pub group: Cell<u16>,
-    pub home: Cell<u16>,
+    standing: Cell<u64>,
+    pub home: Cell<u32>,
     pub origin: Cell<Origin>,
     pub local: Cell<Endpoint>,
     pub placer: Cell<Placer>,
@@ -35,11 +50,64 @@ pub struct SharedFlow {
 
 const _: () = {
     assert!(size_of::<SharedFlow>() == size_of::<FlowEntry>());
-    assert!(core::mem::offset_of!(SharedFlow, epoch) == core::mem::offset_of!(FlowEntry, epoch));
+    let standing = core::mem::offset_of!(SharedFlow, standing);
+    assert!(core::mem::offset_of!(Standing, epoch) == 0);
+    assert!(core::mem::offset_of!(FlowEntry, epoch) == standing);
+    let tunnel = standing + core::mem::offset_of!(Standing, tunnel);
+    assert!(core::mem::offset_of!(FlowEntry, tunnel) == tunnel);
+    let group = standing + core::mem::offset_of!(Standing, group);
+    assert!(core::mem::offset_of!(FlowEntry, group) == group);
+    assert!(core::mem::offset_of!(SharedFlow, home) == core::mem::offset_of!(FlowEntry, home));
     assert!(core::mem::offset_of!(SharedFlow, phase) == core::mem::offset_of!(FlowEntry, phase));
 };
 
+impl Standing {
+    #[inline(always)]
+    const fn of(entry: &FlowEntry) -> Self {
+        Self {
+            epoch: entry.epoch,
+            tunnel: entry.tunnel,
+            group: entry.group,
+        }
+    }
+
+    #[inline(always)]
+    const fn word(self) -> u64 {
+        bytemuck::must_cast(self)
+    }
+}
+
 impl SharedFlow {
+    /// The entry of a flow.
+    pub const fn new(entry: &FlowEntry) -> Self {
+        Self {
+            created_ns: Cell::new(entry.created_ns),
+            last_seen_ns: Cell::new(entry.last_seen_ns),
+            tx_packets: Cell::new(entry.tx_packets),
+            rx_packets: Cell::new(entry.rx_packets),
+            tx_bytes: Cell::new(entry.tx_bytes),
+            rx_bytes: Cell::new(entry.rx_bytes),
+            standing: Cell::new(Standing::of(entry).word()),
+            home: Cell::new(entry.home),
+            origin: Cell::new(entry.origin),
+            local: Cell::new(entry.local),
+            placer: Cell::new(entry.placer),
+            phase: Cell::new(entry.phase),
+        }
+    }
+
+    /// Where the flow is now.
+    #[inline(always)]
+    pub fn standing(&self) -> Standing {
+        bytemuck::cast(self.standing.get())
+    }
+
+    /// Puts the flow elsewhere, or says that it is still right there; whether it was still as it `was`.
+    #[inline(always)]
+    pub fn stand<T: Tables>(&self, tables: &T, was: Standing, is: Standing) -> bool {
+        tables.replace(&self.standing, was.word(), is.word())
+    }
+
     /// Starts the entry over with the values of another flow.
     #[inline(always)]
     pub fn restart(&self, entry: &FlowEntry) {
@@ -48,9 +116,7 @@ impl SharedFlow {
         self.tx_bytes.set(entry.tx_bytes);
         self.rx_packets.set(entry.rx_packets);
         self.rx_bytes.set(entry.rx_bytes);
-        self.epoch.set(entry.epoch);
-        self.tunnel.set(entry.tunnel);
-        self.group.set(entry.group);
+        self.standing.set(Standing::of(entry).word());
         self.home.set(entry.home);
         self.origin.set(entry.origin);
         self.local.set(entry.local);
@@ -137,5 +203,5 @@ pub trait Tables {
     /// Adds to a counter that other CPUs add to as well.
     fn add(&self, counter: &Cell<u64>, n: u64);
     /// Replaces a number that other CPUs may replace as well; whether it was still `from`.
-    fn replace(&self, number: &Cell<u32>, from: u32, to: u32) -> bool;
+    fn replace(&self, number: &Cell<u64>, from: u64, to: u64) -> bool;
 }

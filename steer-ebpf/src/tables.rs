@@ -246,20 +246,20 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn replace(&self, number: &Cell<u32>, from: u32, to: u32) -> bool {
+    fn replace(&self, number: &Cell<u64>, from: u64, to: u64) -> bool {
         let found: u64;
-        // SAFETY: an aligned `u32` of a map element; the instruction wants `from` in register 0, and
+        // SAFETY: an aligned `u64` of a map element; the instruction wants `from` in register 0, and
         // leaves there what it found.
         unsafe {
             core::arch::asm!(
-                "w0 = cmpxchg32_32({number} + 0, w0, {to})",
+                "r0 = cmpxchg_64({number} + 0, r0, {to})",
                 number = in(reg) number.as_ptr(),
-                to = in(wreg) to,
-                inlateout("r0") u64::from(from) => found,
+                to = in(reg) to,
+                inlateout("r0") from => found,
                 options(nostack),
             );
         }
-        found == u64::from(from)
+        found == from
     }
 }
 

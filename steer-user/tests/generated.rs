@@ -169,6 +169,23 @@ fn nothing_of_the_environment_is_in_the_files() {
     assert!(home.len() < 2 || !page.contains(&home), "{home}");
 }
 
+/// So is every key of the configuration file.
+#[test]
+fn the_manual_page_has_every_key() {
+    let page = String::from_utf8(manual().expect("a manual page")).expect("text");
+    let schema: serde_json::Value = serde_json::from_str(&config::schema()).expect("JSON");
+    let definitions = schema["$defs"].as_object().expect("definitions").values();
+    let tables = definitions
+        .chain([&schema])
+        .filter_map(|table| table["properties"].as_object());
+    let keys: BTreeSet<&String> = tables.flat_map(|table| table.keys()).collect();
+    assert!(keys.len() > 25, "{keys:?}");
+    for key in keys {
+        let written = format!(".TP\n\\fB{}\\fR\n", key.replace('-', "\\-"));
+        assert!(page.contains(&written), "{key}");
+    }
+}
+
 /// Every verb and every option of a verb is in the manual page.
 #[test]
 fn the_manual_page_is_complete() {

@@ -1,5 +1,7 @@
 //! The decision against a small reference model, and its promises one by one.
 
+#[path = "model/races.rs"]
+mod races;
 #[path = "model/reference.rs"]
 mod reference;
 
@@ -205,7 +207,7 @@ impl Both {
         let flow = self.model.flows.get(&name(key));
         assert_eq!(entry.is_some(), flow.is_some());
         if let (Some(entry), Some(flow)) = (entry, flow) {
-            assert_eq!(entry.tunnel, u32::from(flow.tunnel));
+            assert_eq!(entry.tunnel, u16::from(flow.tunnel));
             let by = match entry.origin {
                 Origin::Hashed => By::Hash,
                 Origin::Learned => By::Learning,
@@ -214,7 +216,7 @@ impl Both {
             };
             assert_eq!(by, flow.by);
             assert_eq!(entry.placer == Placer::Far, flow.far_leads);
-            assert_eq!(entry.home, u16::from(flow.home));
+            assert_eq!(entry.home, u32::from(flow.home));
         }
         let mut full = 0;
         for id in TUNNELS {

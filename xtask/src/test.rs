@@ -78,9 +78,9 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
             // test at a time.
             _ => vec![
                 privileged("steerctl", &["--test-threads=1"], &args.harness)?,
-                privileged("doctor", &["--test-threads=2"], &args.harness)?,
                 privileged("config", &["--test-threads=1"], &args.harness)?,
                 privileged("crash", &["--test-threads=1"], &args.harness)?,
+                privileged("doctor", &["--test-threads=2"], &args.harness)?,
                 privileged("readme", &["--test-threads=1"], &args.harness)?,
                 privileged("lab", &["--test-threads=1"], &args.harness)?,
                 privileged("lab_health", &["--test-threads=1"], &args.harness)?,

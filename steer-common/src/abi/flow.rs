@@ -129,11 +129,11 @@ pub struct FlowEntry {
     /// [`Settings::epoch`](super::Settings::epoch) at which the flow was last checked against the prefixes.
     pub epoch: u32,
     /// Its [`TunnelId`](super::TunnelId).
-    pub tunnel: u32,
+    pub tunnel: u16,
     /// The [`GroupId`](super::GroupId) of the group that its prefix belonged to in that epoch.
     pub group: u16,
     /// That group's home group, which stays when routes change.
-    pub home: u16,
+    pub home: u32,
     /// Why it is there.
     pub origin: Origin,
     /// The side behind this gateway.

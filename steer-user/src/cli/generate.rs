@@ -6,7 +6,7 @@ use std::io;
 
 use clap_mangen::Man;
 
-use super::Cli;
+use super::{Cli, file_page};
 
 /// What a manual page has and a command line does not.
 const TAIL: &str = r#".SH "EXIT STATUS"
@@ -23,7 +23,17 @@ What is logged to standard error, in the syntax of env_logger; it takes the plac
 .TP
 \fBNO_COLOR\fR
 No colours, whatever its value.
+.SH SIGNALS
+.TP
+\fBSIGTERM\fR, \fBSIGINT\fR
+End \fBrun\fR, which detaches; with \fB\-\-keep\fR packets are steered on.
+.TP
+\fBSIGHUP\fR
+\fBrun\fR reads its configuration file again.
 .SH FILES
+.TP
+\fI/etc/steer/steer.toml\fR
+The configuration.
 .TP
 \fI/sys/fs/bpf/steer\fR
 The pinned maps and links: all of steer's state. See docs/maps.md for each of them.
@@ -82,6 +92,7 @@ pub fn manual() -> io::Result<Vec<u8>> {
     for verb in command.get_subcommands() {
         page.extend(sections_of(verb, "steerctl")?);
     }
+    page.extend_from_slice(file_page::section()?.as_bytes());
     page.extend_from_slice(TAIL.as_bytes());
     Ok(page)
 }

@@ -2,6 +2,7 @@
 
 mod change;
 mod error;
+mod file_page;
 mod generate;
 mod probe;
 mod steer;

@@ -98,6 +98,9 @@ pub(super) fn write(
     settings.epoch = settings.epoch.wrapping_add(1);
     settings.abi_version = ABI_VERSION;
     maps.set_settings(&settings)?;
+    if !plan.leaving.is_empty() {
+        maps.settle();
+    }
     for id in &plan.leaving {
         routes::forget(maps, *id)?;
     }

@@ -50,7 +50,7 @@ pub(super) fn count(
             } else if difference
                 .leaving
                 .iter()
-                .any(|id| u32::from(*id) == entry.tunnel)
+                .any(|id| u16::from(*id) == entry.tunnel)
             {
                 moved += 1;
             }

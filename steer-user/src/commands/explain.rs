@@ -93,7 +93,7 @@ fn explain_report(
     let entry = maps
         .flow(&key)?
         .filter(|entry| !is_idle(&settings, &key, entry, now_ns))
-        .filter(|entry| is_checked(entry) || u32::from(entry.home) == home);
+        .filter(|entry| is_checked(entry) || entry.home == home);
     let is_member = |entry: &FlowEntry| {
         let tunnel = TunnelId::try_from(entry.tunnel);
         entry.origin == Origin::Pinned || tunnel.is_ok_and(|id| element.has_member(id))
@@ -101,11 +101,13 @@ fn explain_report(
     let view = View::read(maps, devices, settings, group)?;
     if let Some(entry) = entry
         && (is_checked(&entry) || is_member(&entry))
-        && view.state(entry.tunnel).is_some_and(Tunnel::is_usable)
+        && view
+            .state(entry.tunnel.into())
+            .is_some_and(Tunnel::is_usable)
     {
         return Ok(ExplainReport {
-            group: names.group(entry.home.into()).cloned(),
-            tunnel: names.tunnel(entry.tunnel).cloned(),
+            group: names.group(entry.home).cloned(),
+            tunnel: names.tunnel(entry.tunnel.into()).cloned(),
             reason: "flow_table".into(),
             existing: true,
             entry: Some(names.flow_report(&key, &entry, now_ns)),
@@ -267,7 +269,7 @@ impl Tables for View<'_> {
 
     fn add(&self, _counter: &Cell<u64>, _n: u64) {}
 
-    fn replace(&self, _number: &Cell<u32>, _from: u32, _to: u32) -> bool {
+    fn replace(&self, _number: &Cell<u64>, _from: u64, _to: u64) -> bool {
         false
     }
 }

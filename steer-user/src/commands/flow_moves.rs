@@ -81,7 +81,7 @@ impl Table {
         }
         let mut census = Census::default();
         for_each_live(maps, |_, entry| {
-            let may_move = drained.is_none_or(|drained| entry.tunnel == u32::from(drained));
+            let may_move = drained.is_none_or(|drained| entry.tunnel == u16::from(drained));
             census.add(entry, may_move);
         })?;
         Ok(Self {

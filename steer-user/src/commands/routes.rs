@@ -169,27 +169,33 @@ impl Follower {
             Some((_, pinned)) => pinned,
             None => read_pinned(maps, &groups)?,
         };
-        let mut steps = plan::follow(&self.table, &following, &pinned);
+        let mut take_steps = |maps: &mut Maps, pinned: &mut Pinned, is_news| {
+            let steps = plan::follow(&self.table, &following, pinned);
+            maps::carry_out(maps, &steps, &groups, &tunnels)?;
+            pinned.note(&steps);
+            // Whoever wrote them last may have been killed before it came to this.
+            if steps.is_change() || is_news {
+                let mut settings = maps.settings()?;
+                settings.epoch = settings.epoch.wrapping_add(1);
+                maps.set_settings(&settings)?;
+            }
+            count(&mut self.tally, &steps.counts);
+            Ok::<_, DatapathError>(steps)
+        };
+        let mut steps = take_steps(maps, &mut pinned, is_news)?;
         if steps.needs_groups() {
+            // Now that no prefix belongs to them, and no packet is under way that has read otherwise.
+            maps.settle();
             for id in &steps.unused {
                 forget(maps, *id)?;
             }
             pinned
                 .derived
                 .retain(|group| !steps.unused.contains(&group.id));
-            steps = plan::follow(&self.table, &following, &pinned);
+            steps = take_steps(maps, &mut pinned, false)?;
         }
-        maps::carry_out(maps, &steps, &groups, &tunnels)?;
-        pinned.note(&steps);
-        let mut settings = maps.settings()?;
-        // Whoever wrote them last may have been killed before it came to this.
-        if steps.is_change() || is_news {
-            settings.epoch = settings.epoch.wrapping_add(1);
-            maps.set_settings(&settings)?;
-        }
-        self.known = Some((settings.epoch, pinned));
+        self.known = Some((maps.settings()?.epoch, pinned));
         self.note_unused(&steps.unused);
-        self.count(&steps.counts);
         self.tell(&steps.left, &following);
         Ok(())
     }
@@ -232,18 +238,6 @@ impl Follower {
         Ok(())
     }
 
-    fn count(&mut self, counts: &[GroupCount]) {
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        for count in counts {
-            let tally = self.tally.entry(count.group).or_insert(Tally {
-                before: number(count.before),
-                ..Tally::default()
-            });
-            tally.after = number(count.after);
-            tally.changes = tally.changes.saturating_add(number(count.changes));
-        }
-    }
-
     /// Whether there is something to tell by an event.
     pub(super) fn has_news(&self) -> bool {
         self.tally.values().any(|tally| tally.changes > 0)
@@ -282,6 +276,19 @@ impl Follower {
             .iter()
             .map(|of| (of.group, of.reason.clone()))
             .collect();
+    }
+}
+
+/// Adds to what changed of each home group's prefixes.
+fn count(tally: &mut BTreeMap<GroupId, Tally>, counts: &[GroupCount]) {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    for count in counts {
+        let tally = tally.entry(count.group).or_insert(Tally {
+            before: number(count.before),
+            ..Tally::default()
+        });
+        tally.after = number(count.after);
+        tally.changes = tally.changes.saturating_add(number(count.changes));
     }
 }
 

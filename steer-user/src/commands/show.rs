@@ -63,7 +63,7 @@ async fn status_report(
     maps.for_each_flow(|key, entry| {
         entries += 1;
         if !is_idle(&settings, key, entry, now_ns) {
-            *flows_of.entry(entry.tunnel).or_default() += 1;
+            *flows_of.entry(entry.tunnel.into()).or_default() += 1;
         }
     })?;
     let tunnels = state::tunnels(maps)?;
@@ -248,7 +248,7 @@ pub(super) fn flows(context: &Context, args: &FlowsArgs) -> Result<(), Failure> 
         let wanted = args
             .tunnel
             .as_ref()
-            .is_none_or(|name| names.tunnel(entry.tunnel) == Some(name));
+            .is_none_or(|name| names.tunnel(entry.tunnel.into()) == Some(name));
         if wanted && !is_idle(&settings, key, entry, now_ns) {
             found.push((*key, *entry));
         }
@@ -275,7 +275,8 @@ pub(super) fn live_flows(maps: &Maps, tunnel: u32) -> Result<u64, DatapathError>
     let now_ns = now_ns();
     let mut count = 0;
     maps.for_each_flow(|key, entry| {
-        count += u64::from(entry.tunnel == tunnel && !is_idle(&settings, key, entry, now_ns));
+        count +=
+            u64::from(u32::from(entry.tunnel) == tunnel && !is_idle(&settings, key, entry, now_ns));
     })?;
     Ok(count)
 }
@@ -327,8 +328,8 @@ impl Names {
             src_port: port(near),
             dst_addr: address(key, far),
             dst_port: port(far),
-            group: self.group(entry.home.into()).cloned(),
-            tunnel: self.tunnel(entry.tunnel).cloned(),
+            group: self.group(entry.home).cloned(),
+            tunnel: self.tunnel(entry.tunnel.into()).cloned(),
             origin: entry.origin.name().into(),
             age_secs: secs_since(entry.created_ns),
             idle_secs: secs_since(entry.last_seen_ns),

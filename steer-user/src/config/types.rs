@@ -19,6 +19,7 @@ pub const GROUP_DEFAULT: &str = "default";
 /// What steer steers, and how: /etc/steer/steer.toml.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(title = "steer.toml")]
 pub struct Config {
     /// How to steer: auto, ingress, egress or mark. Not given: as it is; auto at the first start.
     #[serde(deserialize_with = "values::hook")]

@@ -223,6 +223,11 @@ impl Maps {
         self.bucket_tables.set(&u32::from(group), &*table)
     }
 
+    /// Waits until every packet that was under way has passed, and with it what it read of the maps before.
+    pub fn settle(&self) {
+        wait_for_packets();
+    }
+
     /// Removes a group's bucket table, if it has one.
     pub fn remove_buckets(&mut self, group: GroupId) -> Result<()> {
         if self.bucket_tables.remove(&u32::from(group))? {

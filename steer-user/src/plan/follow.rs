@@ -11,6 +11,7 @@ use crate::net::{ROUTE_TABLE_MAIN, RouteNames};
 /// Which routes an operator wants to be followed; [`FollowSpec::resolve`] finds the numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[schemars(description = "Which of the kernel's routes are followed.")]
 pub struct FollowSpec {
     /// Their tables, by name or number; main if none is given.
     pub tables: Vec<RouteLabel>,

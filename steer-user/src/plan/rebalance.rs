@@ -37,8 +37,8 @@ impl FlowCount {
 /// Live flows by group and tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    by_group: BTreeMap<(u16, u32), FlowCount>,
-    by_home: BTreeMap<(u16, u32), u64>,
+    by_group: BTreeMap<(u16, u16), FlowCount>,
+    by_home: BTreeMap<(u32, u16), u64>,
 }
 
 impl Census {
@@ -185,7 +185,7 @@ pub struct FlowMove {
 pub struct Chooser {
     targets: Vec<Target>,
     /// Of each target with a surplus, as many of its flows, the longest idle ones.
-    leaving: BTreeMap<(u16, u32), Leaving>,
+    leaving: BTreeMap<(u16, u16), Leaving>,
 }
 
 #[derive(Debug)]

@@ -64,10 +64,10 @@ pub(super) fn check_move(
         assert_eq!(new, old);
         return;
     }
-    assert_eq!((old.tunnel, old.placer), (from, Placer::Near));
+    assert_eq!((u32::from(old.tunnel), old.placer), (from, Placer::Near));
     assert_ne!(old.origin, Origin::Pinned);
     let expected = FlowEntry {
-        tunnel: to,
+        tunnel: u16::try_from(to).expect("an id"),
         origin: Origin::Moved,
         ..old
     };
@@ -161,7 +161,7 @@ impl Promises<'_> {
             || self
                 .tables
                 .group_of(parsed.key.addr(local.other()))
-                .is_some_and(|group| u16::from(self.tables.home_of(group)) == entry.home);
+                .is_some_and(|group| u32::from(self.tables.home_of(group)) == entry.home);
         let holds = entry.local == local
             && !is_idle
             && !(entry.phase == Phase::Closing && opens)
@@ -180,7 +180,7 @@ impl Promises<'_> {
         }
         for (key, entry) in &self.after {
             assert!(own == Some(*key) || self.before.flows.contains_key(key));
-            assert!(usize::try_from(entry.tunnel).is_ok_and(|id| id < DEVICES.len()));
+            assert!(usize::from(entry.tunnel) < DEVICES.len());
         }
     }
 
@@ -202,7 +202,7 @@ impl Promises<'_> {
         assert_eq!(tunnel.ifindex, ifindex);
         assert!(tunnel.is_wanted() && self.exists(tunnel), "{tunnel:?}");
         let live = self.live(&parsed);
-        let stayed = live.is_some_and(|entry| entry.tunnel == u32::from(id));
+        let stayed = live.is_some_and(|entry| entry.tunnel == u16::from(id));
         let remote = parsed.key.addr(parsed.source.other());
         let may_carry = |id: TunnelId| {
             let group = self.tables.group_of(remote);
@@ -210,14 +210,14 @@ impl Promises<'_> {
         };
         if let Some(entry) = live {
             let was = TunnelId::try_from(entry.tunnel).expect("an id");
-            let had_to = !self.is_usable(entry.tunnel) || !may_carry(was);
+            let had_to = !self.is_usable(entry.tunnel.into()) || !may_carry(was);
             assert!(stayed || had_to, "{entry:?} moved");
         }
         if !stayed {
             assert!(tunnel.is_usable(), "{tunnel:?} takes a flow");
         }
         if let Some(entry) = self.after.get(&parsed.key) {
-            assert_eq!(entry.tunnel, u32::from(id));
+            assert_eq!(entry.tunnel, u16::from(id));
             assert_eq!(entry.last_seen_ns, self.tables.now_ns);
             // Whose address a flow has may be a tunnel of another group.
             assert!(entry.origin == Origin::Pinned || may_carry(id), "{entry:?}");
@@ -241,7 +241,7 @@ impl Promises<'_> {
 
     /// What the kernel gets is on no tunnel that it was not on before.
     fn check_nothing_placed(&self) {
-        let places = |flows: &Flows| -> HashMap<FlowKey, (u32, u64)> {
+        let places = |flows: &Flows| -> HashMap<FlowKey, (u16, u64)> {
             let flows = flows.iter();
             flows
                 .map(|(key, entry)| (*key, (entry.tunnel, entry.tx_packets)))
@@ -262,7 +262,7 @@ impl Promises<'_> {
             assert_eq!(self.after, self.before.flows);
             return;
         };
-        let device = u32::from(self.arrival.device);
+        let device = u16::from(self.arrival.device);
         let Some(entry) = self.after.get(&parsed.key) else {
             return;
         };
@@ -270,7 +270,7 @@ impl Promises<'_> {
             Some(before) if before.tunnel != entry.tunnel => {
                 assert_eq!(before.placer, Placer::Far, "a flow placed here moved");
                 assert_eq!(entry.tunnel, device);
-                assert!(self.tunnel(device).is_usable() && self.may_learn(&parsed));
+                assert!(self.tunnel(device.into()).is_usable() && self.may_learn(&parsed));
             }
             Some(_) => {}
             None if Some(entry) == self.before.flows.get(&parsed.key) => {}

@@ -135,9 +135,9 @@ impl HostTables {
             rx_packets: flow.rx_packets.get(),
             tx_bytes: flow.tx_bytes.get(),
             rx_bytes: flow.rx_bytes.get(),
-            epoch: flow.epoch.get(),
-            tunnel: flow.tunnel.get(),
-            group: flow.group.get(),
+            epoch: flow.standing().epoch,
+            tunnel: flow.standing().tunnel,
+            group: flow.standing().group,
             home: flow.home.get(),
             origin: flow.origin.get(),
             local: flow.local.get(),
@@ -211,6 +211,16 @@ impl HostTables {
         }
     }
 
+    /// Forgets everything that packets left.
+    pub fn forget(&mut self) {
+        self.delete_flows();
+        self.fragments.get_mut().clear();
+        self.moves.get_mut().clear();
+        self.counters = Cell::default();
+        self.tunnel_counters.fill_with(Cell::default);
+        self.pass_counters = Default::default();
+    }
+
     /// Packets passed, by reason.
     pub fn pass_counters(&self) -> [u64; PassReason::ALL.len()] {
         self.pass_counters.each_ref().map(Cell::get)
@@ -262,22 +272,7 @@ impl Tables for HostTables {
         let Some(place) = self.flows.get(index.len()) else {
             return Inserted::Full;
         };
-        place.get_or_init(|| SharedFlow {
-            created_ns: entry.created_ns.into(),
-            last_seen_ns: entry.last_seen_ns.into(),
-            tx_packets: entry.tx_packets.into(),
-            rx_packets: entry.rx_packets.into(),
-            tx_bytes: entry.tx_bytes.into(),
-            rx_bytes: entry.rx_bytes.into(),
-            epoch: entry.epoch.into(),
-            tunnel: entry.tunnel.into(),
-            group: entry.group.into(),
-            home: entry.home.into(),
-            origin: entry.origin.into(),
-            local: entry.local.into(),
-            placer: entry.placer.into(),
-            phase: entry.phase.into(),
-        });
+        place.get_or_init(|| SharedFlow::new(entry));
         let number = index.len();
         index.insert(*key, number);
         Inserted::Done
@@ -349,7 +344,7 @@ impl Tables for HostTables {
         counter.set(counter.get() + n);
     }
 
-    fn replace(&self, number: &Cell<u32>, from: u32, to: u32) -> bool {
+    fn replace(&self, number: &Cell<u64>, from: u64, to: u64) -> bool {
         let is_from = number.get() == from;
         if is_from {
             number.set(to);

@@ -262,7 +262,7 @@ impl Run {
                         let entry = pair.host.entry(key).filter(|_| !random.one_in(4));
                         MoveRecord {
                             key: *key,
-                            from: entry.map_or(0, |entry| entry.tunnel),
+                            from: entry.map_or(0, |entry| entry.tunnel.into()),
                             to: random.pick(&[0, 0, 1, 1, 5, 255, 256, u32::MAX]),
                         }
                     })

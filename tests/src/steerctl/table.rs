@@ -123,6 +123,6 @@ impl FlowTable {
         let raw: RawEntry = self.flows.get(&bytemuck::cast(flow.key()), 0)?;
         let entry: FlowEntry = bytemuck::checked::try_pod_read_unaligned(&raw)
             .map_err(|error| anyhow::anyhow!("flow {}: {error}", flow.number))?;
-        Ok(entry.tunnel)
+        Ok(entry.tunnel.into())
     }
 }

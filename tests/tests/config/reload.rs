@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use nix::sys::signal::Signal;
+use steer_tests::lab::wait;
 use steer_tests::steerctl::{Flood, Gateway, Running, Sender};
 
-use crate::fixture::{Group, Site, arrive, one_group, ports, test, text};
+use crate::fixture::{Group, SOON, Site, arrive, one_group, ports, test, text};
 
 /// Has the file read again, and waits for these words about it.
 fn reload(running: &mut Running, words: &str) -> Result<()> {
@@ -190,6 +191,51 @@ test!(another_hook, |name| {
     let sent = flood.stop()?.sent();
     arrive(&readers, sent)?;
     assert_eq!(ports(&readers), placed, "no flow moved");
+    running.stop()?;
+    assert_eq!(gateway.traces()?, before);
+    Ok(())
+});
+
+// A group's prefixes are given, or those of the kernel's routes, of all or of some.
+test!(routes_are_followed_or_not, |name| {
+    let given = one_group(&[("wg0", 1), ("wg1", 1)]);
+    let follow = |which: &str| {
+        let follow = format!("follow-routes = {which}");
+        given.replace("prefixes = [\"10.2.0.0/16\"]", &follow)
+    };
+    let site = Site::up(name, 2, &given)?;
+    let gateway = &site.gateway;
+    for route in [
+        &["del", "10.0.0.0/8"][..],
+        &["add", "10.20.0.0/16", "dev", "wg0"],
+        &["add", "10.21.0.0/16", "dev", "wg1", "metric", "500"],
+    ] {
+        gateway.ip(&[&["route"], route].concat())?;
+    }
+    let before = gateway.traces()?;
+    let mut running = site.run(&[])?;
+    for (file, wanted) in [
+        (follow("true"), &["10.20.0.0/16", "10.21.0.0/16"][..]),
+        (follow("{ metric-max = 100 }"), &["10.20.0.0/16"]),
+        (
+            follow("{ tables = [\"main\"], protocols = [\"boot\"] }"),
+            &["10.20.0.0/16", "10.21.0.0/16"],
+        ),
+        (given.clone(), &["10.2.0.0/16"]),
+    ] {
+        site.write(&file)?;
+        reload(&mut running, "configuration read again: ")?;
+        wait::until(&format!("{wanted:?}"), SOON, || {
+            let status = gateway.json(&["status"])?;
+            let found = status["groups"][0]["prefixes"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            let mut found: Vec<_> = found.filter_map(|prefix| prefix.as_str()).collect();
+            found.sort_unstable();
+            Ok((found == wanted).then_some(()))
+        })?;
+    }
     running.stop()?;
     assert_eq!(gateway.traces()?, before);
     Ok(())

@@ -143,9 +143,9 @@ impl Reference {
             match placed {
                 Some(tunnel) => {
                     let why = match state {
-                        _ if !is_member => MoveReason::RouteGone,
                         State::Out => MoveReason::TunnelDisabled,
                         State::Down => MoveReason::TunnelDown,
+                        _ if !is_member => MoveReason::RouteGone,
                         _ => MoveReason::TunnelGone,
                     };
                     self.put_on(&packet.key, &mut flow, tunnel, why);

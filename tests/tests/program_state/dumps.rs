@@ -34,8 +34,8 @@ fn dumps_are_readable() {
     let first = entry(&pair, &frame(1, "FA")).tunnel;
     let record = MoveRecord {
         key: key(&frame(1, "FA")),
-        from: first,
-        to: 1 - first,
+        from: first.into(),
+        to: (1 - first).into(),
     };
     assert_eq!(
         pair.kernel.run_move(&packet_of(&[record])).expect("a run"),

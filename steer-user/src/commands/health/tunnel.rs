@@ -18,6 +18,8 @@ use crate::{
 
 /// After an error of a socket: it is not asked again at once.
 const AFTER_ERROR: Duration = Duration::from_millis(20);
+/// So many times in a row it cannot be opened until that is worth a word: an address may take a moment.
+const FAILURES: u32 = 3;
 /// Hops of a packet that only has to reach the far end.
 const KNOCK_HOPS: u8 = 1;
 
@@ -61,6 +63,8 @@ pub(super) struct Watched {
     open: Option<Open>,
     /// The target that was complained about.
     refused: Option<IpAddr>,
+    /// How often in a row the socket could not be opened.
+    failures: u32,
     /// Whether WireGuard is being asked.
     pub(super) is_sampled: bool,
 }
@@ -76,6 +80,7 @@ impl Watched {
             device: None,
             open: None,
             refused: None,
+            failures: 0,
             is_sampled: false,
         }
     }
@@ -150,10 +155,20 @@ impl Watched {
                     echo,
                     listener: listener.abort_handle(),
                 });
+                self.failures = 0;
                 log::debug!("tunnel {}: probing {target} from {source}", self.name);
             }
-            // It is tried again; until then no probe is answered.
-            Err(error) => log::debug!("tunnel {}: probing {target}: {error}", self.name),
+            // It is tried again; until then nothing is asked, and nothing held against the tunnel.
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                let level = if self.failures == FAILURES {
+                    log::Level::Warn
+                } else {
+                    log::Level::Debug
+                };
+                let name = &self.name;
+                log::log!(level, "tunnel {name}: {target} cannot be probed: {error}");
+            }
         }
     }
 
@@ -173,10 +188,10 @@ impl Watched {
         })
     }
 
-    /// Sends a probe; one that cannot be sent is one that is not answered.
+    /// Sends a probe, if there is a socket; one that cannot be sent is one that is not answered.
     pub(super) fn probe(&mut self) {
-        let number = self.machine.probe(now_ns());
         let Some(open) = &self.open else { return };
+        let number = self.machine.probe(now_ns());
         if let Err(error) = open.echo.send(number) {
             log::debug!("tunnel {}: probe: {error}", self.name);
         }
