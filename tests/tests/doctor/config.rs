@@ -19,7 +19,7 @@ fn file(patient: &Patient) -> Result<String> {
 fn write(patient: &Patient, of_group: &str, tunnels: &[(&str, &str)]) -> Result<String> {
     let mut text = format!("[[group]]\nname = \"default\"\niface = [\"lan0\"]\n{of_group}\n");
     for (name, rest) in tunnels {
-        text += &format!("[[group.tunnel]]\nname = \"{name}\"\n{rest}\n");
+        text.extend(["[[group.tunnel]]\nname = \"", name, "\"\n", rest, "\n"]);
     }
     let path = file(patient)?;
     fs::write(&path, text)?;

@@ -150,8 +150,7 @@ impl Patient {
         says: &str,
         script: &str,
     ) -> Result<Fault<'_>> {
-        self.is_ok(check, &self.report.borrow())
-            .context("before the fault")?;
+        is_ok(check, &self.report.borrow()).context("before the fault")?;
         self.sh(script)?;
         let findings = self.examine()?;
         let finding = findings.iter().find(|finding| {
@@ -198,15 +197,16 @@ impl Patient {
         self.has_fault("warn", check, subject, says, script)
             .with_context(|| check.to_owned())
     }
+}
 
-    fn is_ok(&self, check: &str, findings: &[Finding]) -> Result<()> {
-        let wrong: Vec<_> = findings
-            .iter()
-            .filter(|finding| finding.check == check && finding.level != "ok")
-            .collect();
-        ensure!(wrong.is_empty(), "{wrong:#?}");
-        Ok(())
-    }
+/// Nothing is wrong by this check.
+fn is_ok(check: &str, findings: &[Finding]) -> Result<()> {
+    let wrong: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.check == check && finding.level != "ok")
+        .collect();
+    ensure!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
 }
 
 /// The findings of a report whose exit status and sums are what they should be.
@@ -247,8 +247,6 @@ impl Fault<'_> {
     pub(crate) fn undone(self, script: &str) -> Result<()> {
         self.patient.sh(script)?;
         let findings = self.patient.examine()?;
-        self.patient
-            .is_ok(&self.check, &findings)
-            .with_context(|| format!("after {script}"))
+        is_ok(&self.check, &findings).with_context(|| format!("after {script}"))
     }
 }

@@ -101,18 +101,15 @@ test!(pins_of_another_namespace, |name| {
 
 /// What the doctor says, without some capabilities.
 fn told(patient: &Patient, without: Option<&str>) -> Result<Vec<Finding>> {
-    let mut command = match without {
-        Some(capabilities) => {
-            let mut command = patient.gateway.within_namespace("setpriv");
-            command
-                .args(["--bounding-set", capabilities, "--inh-caps", capabilities])
-                .arg(patient.gateway.program());
-            command
-        }
-        None => {
-            let program = patient.gateway.program().to_str().context("a path")?;
-            patient.gateway.within_namespace(program)
-        }
+    let mut command = if let Some(capabilities) = without {
+        let mut command = patient.gateway.within_namespace("setpriv");
+        command
+            .args(["--bounding-set", capabilities, "--inh-caps", capabilities])
+            .arg(patient.gateway.program());
+        command
+    } else {
+        let program = patient.gateway.program().to_str().context("a path")?;
+        patient.gateway.within_namespace(program)
     };
     command
         .arg("--pin-dir")
