@@ -208,7 +208,11 @@ fn compare(way: Way, hook: Hook) -> Result<()> {
     pin()?;
     let wanted = Bench::new(&lab)?.run(&cases)?;
     // On gateway A only: what the far one sends must stay in order, on one tunnel.
-    let start = |hook| Steer::start_as(&lab, Side::A, &Setup::new(&[1, 1]).args(&["--hook", hook]));
+    let start = |hook| {
+        // Probes are packets, too.
+        let setup = Setup::new(&[1, 1]).args(&["--hook", hook, "--no-probe"]);
+        Steer::start_as(&lab, Side::A, &setup)
+    };
     let _steer = way.hook().map(start).transpose()?;
     let got = Bench::new(&lab)?.run(&cases)?;
     let wrong: Vec<_> = cases

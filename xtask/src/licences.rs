@@ -11,7 +11,7 @@ use crate::{process::capture, repo};
 
 /// Licences that ask for no more than a notice. Another one is a decision, to
 /// be made here and not by an update.
-const ALLOWED: [&str; 11] = [
+const ALLOWED: [&str; 12] = [
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
@@ -20,6 +20,7 @@ const ALLOWED: [&str; 11] = [
     "CC0-1.0",
     "ISC",
     "MIT",
+    "MIT-0",
     "Unicode-3.0",
     "Unlicense",
     "Zlib",

@@ -305,7 +305,7 @@ fn is_same(one: &Route, other: &Route) -> bool {
     leads_same && key(one) == key(other)
 }
 
-/// Whether IPv6 takes other next hops beside those of this route (`rt6_qualify_for_ecmp`, net/ipv6/ip6_fib.h).
+/// Whether IPv6 takes other next hops beside those of this route (`rt6_qualify_for_ecmp`, `net/ipv6/ip6_fib.h`).
 fn has_gateways(route: &Route) -> bool {
     let Leads::Hops(hops) = &route.leads else {
         return false;

@@ -121,13 +121,12 @@ impl Pinned {
 
 /// What is to be done so that these groups follow the routes in the table.
 pub fn follow(table: &RouteTable, following: &[Following], pinned: &Pinned) -> Steps {
-    let mut choices = BTreeMap::new();
     let mut left = left::Collector::default();
-    for (prefix, routes) in table.iter() {
-        if let Some(choice) = choose(prefix, routes, table, following, &mut left) {
-            choices.insert(prefix, choice);
-        }
-    }
+    let choose = |(prefix, routes)| {
+        let choice = choose(prefix, routes, table, following, &mut left)?;
+        Some((prefix, choice))
+    };
+    let choices = table.iter().filter_map(choose).collect();
     steps::plan(choices, following, pinned, left)
 }
 

@@ -16,7 +16,7 @@ struct Random(u64);
 impl Random {
     fn from_environment() -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(1, |now| now.as_nanos() as u64 | 1);
+        let now = now.map_or(1, |now| u64::from(now.subsec_nanos()) | 1);
         let seed = std::env::var("STEER_SEED").ok();
         let seed = seed.and_then(|seed| seed.parse().ok()).unwrap_or(now);
         println!("STEER_SEED={seed}");
@@ -43,7 +43,7 @@ impl Random {
                     _ => format!("via fe80::{} ", self.below(2) + 1),
                 };
                 let weight = self.below(3) + 1;
-                hops += &format!(" nexthop {via}dev d{device} weight {weight}");
+                hops.extend([format!(" nexthop {via}dev d{device} weight {weight}")]);
             }
         }
         hops
@@ -158,7 +158,7 @@ fn what_is_told_is_what_is_listed() {
         let netlink = Netlink::connect().expect("netlink");
         let mut events = RouteEvents::subscribe().expect("subscribe");
         let mut table = netlink.route_table(&TABLES).await.expect("list");
-        let (mut done, mut unsure) = (0, 0);
+        let (mut done, mut unsure, mut hidden) = (0, 0, 0);
         for _ in 0..STEPS {
             let command = random.command();
             let words: Vec<_> = command.split_whitespace().collect();
@@ -170,13 +170,22 @@ fn what_is_told_is_what_is_listed() {
             done += usize::from(is_done);
             let (before, mut notices) = (said(&table), Vec::new());
             let is_sure = note_all(&mut events, &mut table, &mut notices).await;
-            let listed = netlink.route_table(&TABLES).await.expect("list");
+            let anew = netlink.route_table(&TABLES).await.expect("list");
             if is_sure {
-                let (told, listed) = (said(&table), said(&listed));
+                let (told, listed) = (said(&table), said(&anew));
                 let only = |one: &[String], other: &[String]| {
                     let only = one.iter().filter(|line| !other.contains(line));
-                    only.map(|line| format!("  {line}\n")).collect::<String>()
+                    only.map(|line| ["  ", line, "\n"].concat())
+                        .collect::<String>()
                 };
+                // IPv6's listing leaves out what lies between the next hops of a route that it tells whole
+                // (fib6_dump_node, net/ipv6/ip6_fib.c); what replaces that route uncovers it.
+                let replaces = ["change", "replace"].contains(&words[2]);
+                if words[0] == "-6" && replaces && only(&told, &listed).is_empty() {
+                    hidden += usize::from(told != listed);
+                    table = anew;
+                    continue;
+                }
                 assert!(
                     told == listed,
                     "{command}\nbefore:\n  {}\nmessages:\n  {}\nnot listed:\n{}not told:\n{}",
@@ -188,8 +197,12 @@ fn what_is_told_is_what_is_listed() {
             } else {
                 unsure += 1;
             }
-            table = listed;
+            table = anew;
         }
+        assert!(
+            hidden <= STEPS / 50,
+            "{hidden} times more was listed than told"
+        );
         println!(
             "{done} of {STEPS} commands did something; {unsure} times the table was listed anew"
         );

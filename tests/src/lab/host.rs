@@ -59,8 +59,16 @@ impl Host {
 
     /// Makes the namespace and the directories.
     pub(crate) fn create(&self) -> Result<()> {
-        std::fs::create_dir_all(self.wireguard_dir())
-            .with_context(|| format!("{}: cannot be made", self.wireguard_dir().display()))?;
+        let dir = self.wireguard_dir();
+        loop {
+            match std::fs::create_dir_all(&dir) {
+                // Another test may have removed the empty directory of all meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                made => {
+                    break made.with_context(|| format!("{}: cannot be made", dir.display()))?;
+                }
+            }
+        }
         run(Command::new("ip").args(["netns", "add", &self.netns]))
     }
 

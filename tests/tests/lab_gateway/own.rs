@@ -45,7 +45,9 @@ pub(crate) fn ping(way: Way) -> Result<()> {
             assert_eq!(answered, ids, "from {source}");
             let mut paths: BTreeMap<u16, Paths> = BTreeMap::new();
             for captured in tunnels.take()? {
-                if let Some(id) = captured.packet().and_then(|packet| packet.echo()) {
+                let id = captured.packet().and_then(|packet| packet.echo());
+                // Probes are echoes, too.
+                if let Some(id) = id.filter(|id| ids.contains(id)) {
                     paths
                         .entry(id)
                         .or_default()

@@ -123,7 +123,7 @@ fn ten_thousand_prefixes() -> Result<()> {
         println!(
             "{PREFIX_COUNT} prefixes: the kernel took {told:?}, steer had them {:?} later; a start with all of them \
              {started:?}\none change, median and worst of 40: {few:?} among {home}, {many:?} among {whole}",
-            loaded - told
+            loaded.saturating_sub(told)
         );
         assert!(loaded < Duration::from_secs(4) && started < Duration::from_secs(8));
         assert!(few.0 < Duration::from_millis(200) && many.0 < Duration::from_millis(800));

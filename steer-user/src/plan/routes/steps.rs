@@ -76,8 +76,9 @@ impl Pinned {
     }
 }
 
+/// What is to be done for these choices, which are in the order of their prefixes.
 pub(super) fn plan(
-    choices: BTreeMap<IpNet, Choice>,
+    choices: Vec<(IpNet, Choice)>,
     following: &[Following],
     pinned: &Pinned,
     mut left: Collector,
@@ -201,11 +202,12 @@ struct Groups {
 }
 
 impl Groups {
-    fn assign(choices: &BTreeMap<IpNet, Choice>, following: &[Following], pinned: &Pinned) -> Self {
+    fn assign(choices: &[(IpNet, Choice)], following: &[Following], pinned: &Pinned) -> Self {
         let mut counts: BTreeMap<(usize, &HopSet), usize> = BTreeMap::new();
-        for choice in choices.values() {
-            if let Choice::Steer(index, hops) = choice {
-                *counts.entry((*index, hops)).or_default() += 1;
+        // Neighbours mostly have the same.
+        for run in choices.chunk_by(|(_, one), (_, next)| one == next) {
+            if let Some((_, Choice::Steer(index, hops))) = run.first() {
+                *counts.entry((*index, hops)).or_default() += run.len();
             }
         }
         // Where there is no group for all, those of the most prefixes have one.

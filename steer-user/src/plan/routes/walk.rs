@@ -1,8 +1,9 @@
 //! Going through all prefixes, each before those inside it: which are steered, and where there are holes.
 
 use ipnet::IpNet;
+use steer_common::abi::GroupId;
 
-use super::{Choice, Following, LeftReason, Target, left::Collector, steps::Ids};
+use super::{Choice, Following, HopSet, LeftReason, Target, left::Collector, steps::Ids};
 
 /// See the [module](self).
 pub(super) struct Walk<'a> {
@@ -12,6 +13,8 @@ pub(super) struct Walk<'a> {
     /// The prefixes around the current one, from the outside, that matter for packets to it.
     around: Vec<(IpNet, Around)>,
     wanted: Vec<(IpNet, Target)>,
+    /// The last choice and its group: neighbours mostly have the same.
+    last: Option<((usize, HopSet), Option<GroupId>)>,
     /// Where in `wanted` the outermost of them is.
     tree_start: usize,
     /// The outermost prefix for which, with all that is inside it, there was no room.
@@ -37,6 +40,7 @@ impl<'a> Walk<'a> {
             room,
             around: Vec::new(),
             wanted: Vec::new(),
+            last: None,
             tree_start: 0,
             full: None,
             left,
@@ -65,19 +69,17 @@ impl<'a> Walk<'a> {
         let is_barred = barred.is_some();
         let leaves = match choice {
             Choice::Leave(leaves) => leaves,
-            Choice::Steer(index, hops) => {
-                match (ids.get(&(index, hops)).copied().flatten(), barred) {
-                    (Some(id), None) => {
-                        self.want(prefix, Target::Group(id), Around::Steered(index));
-                        return;
-                    }
-                    (_, reason) => {
-                        let reason = reason.unwrap_or(LeftReason::NoGroup);
-                        self.left.add(self.following[index].group, reason, prefix);
-                        u64::MAX
-                    }
+            Choice::Steer(index, hops) => match (self.group_of((index, hops), ids), barred) {
+                (Some(id), None) => {
+                    self.want(prefix, Target::Group(id), Around::Steered(index));
+                    return;
                 }
-            }
+                (_, reason) => {
+                    let reason = reason.unwrap_or(LeftReason::NoGroup);
+                    self.left.add(self.following[index].group, reason, prefix);
+                    u64::MAX
+                }
+            },
         };
         if is_barred {
             return;
@@ -88,6 +90,17 @@ impl<'a> Walk<'a> {
             let home = self.following[index].group;
             self.want(prefix, Target::Hole(home), Around::Hole);
         }
+    }
+
+    fn group_of(&mut self, choice: (usize, HopSet), ids: &Ids) -> Option<GroupId> {
+        if let Some((last, group)) = &self.last
+            && *last == choice
+        {
+            return *group;
+        }
+        let group = ids.get(&choice).copied().flatten();
+        self.last = Some((choice, group));
+        group
     }
 
     /// Leaves the prefixes that this one is not inside of; gives the one around it.

@@ -5,6 +5,10 @@ use proptest::prelude::*;
 use super::*;
 
 /// A tunnel and its machine, stepped by hand.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what may happen to a link, each by itself"
+)]
 struct Link {
     machine: Machine,
     now_ns: u64,
