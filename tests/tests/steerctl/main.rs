@@ -11,6 +11,7 @@ mod firewall;
 mod hooks;
 mod hop_weights;
 mod json;
+mod large;
 mod life;
 mod pins;
 mod rebalance;
