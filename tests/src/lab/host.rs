@@ -24,6 +24,17 @@ use nix::sys::stat::Mode;
 /// Where userspace WireGuard looks for its sockets.
 pub(super) const WIREGUARD_DIR: &str = "/run/wireguard";
 
+/// Makes a directory below one that whoever is the last to leave removes.
+pub(super) fn make_dir(dir: &Path) -> Result<()> {
+    loop {
+        match std::fs::create_dir_all(dir) {
+            // That was this very moment.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            made => return made.with_context(|| format!("{}: cannot be made", dir.display())),
+        }
+    }
+}
+
 /// A network namespace of the lab.
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -59,16 +70,7 @@ impl Host {
 
     /// Makes the namespace and the directories.
     pub(crate) fn create(&self) -> Result<()> {
-        let dir = self.wireguard_dir();
-        loop {
-            match std::fs::create_dir_all(&dir) {
-                // Another test may have removed the empty directory of all meanwhile.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                made => {
-                    break made.with_context(|| format!("{}: cannot be made", dir.display()))?;
-                }
-            }
-        }
+        make_dir(&self.wireguard_dir())?;
         run(Command::new("ip").args(["netns", "add", &self.netns]))
     }
 

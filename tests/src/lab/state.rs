@@ -18,7 +18,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::host::run;
+use super::host::{make_dir, run};
 use super::wait;
 
 /// Parent of all labs' directories.
@@ -49,7 +49,7 @@ impl Owner {
         let dir = lab_dir(name);
         let path = dir.join("owner");
         loop {
-            fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
+            make_dir(&dir)?;
             let mut file = OpenOptions::new()
                 .create(true)
                 .truncate(false)

@@ -84,6 +84,24 @@ test!(a_tunnel_is_deleted_and_made_again, |name| {
     Ok(())
 });
 
+test!(a_tunnel_that_is_gone_at_the_start, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    gateway.done(&steer("attach", &[]))?;
+    gateway.ip(&["link", "del", "wg1"])?;
+    let running = gateway.run(&steer("run", &[])[1..])?;
+    for _ in 0..10 {
+        let gone = gateway.tunnel("wg1")?;
+        assert_eq!(
+            (&gone["health"], &gone["health_reason"]),
+            (&"down".into(), &"its device is gone".into()),
+            "{gone}"
+        );
+        // It is looked at every second.
+        std::thread::sleep(std::time::Duration::from_millis(150));
+    }
+    running.stop().map(drop)
+});
+
 /// The LAN device is made again, under another number.
 fn lan_returns(name: &str, attach: &str) -> Result<()> {
     let gateway = Gateway::up(name, 1)?;

@@ -99,7 +99,10 @@ impl Watched {
             self.machine.set_device(DeviceState::Gone);
         }
         self.device = device.cloned();
-        let Some(device) = device else { return };
+        let Some(device) = device else {
+            self.machine.set_device(DeviceState::Gone);
+            return;
+        };
         if !device.up {
             self.open = None;
             self.machine.set_device(DeviceState::Down);

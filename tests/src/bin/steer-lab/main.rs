@@ -1,6 +1,7 @@
 //! `steer-lab`: the lab as a program. `run` is what `cargo xtask run` shows,
 //! the other commands are `cargo xtask lab`.
 
+mod cut;
 mod failover;
 mod play;
 mod report;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
-use steer_tests::lab::tunnel_name;
+use steer_tests::lab::{Protocol, tunnel_name};
 
 use crate::text::{BOLD, DIM, ratio, thousands};
 
@@ -26,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) removed: Option<Change>,
     /// The same tunnel, enabled again.
     pub(crate) returned: Option<Change>,
+    /// The tunnel that was cut in silence.
+    pub(crate) cut: Option<Cut>,
     /// Share of flows whose replies came by their own tunnel.
     pub(crate) replies: Option<f64>,
     /// Messages of the live flows: sent, lost.
@@ -52,6 +55,19 @@ pub(crate) struct Change {
     pub(crate) others: (usize, usize),
     /// New flows, the share of each tunnel, and the weights they should follow.
     pub(crate) new_flows: Option<(usize, BTreeMap<usize, f64>, Vec<u32>)>,
+}
+
+/// What flows felt of a tunnel that was cut.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    /// `Tunnel wg1 cut in silence`
+    pub(crate) what: String,
+    /// Live flows that were on it.
+    pub(crate) own: usize,
+    /// When the last of each protocol was answered by another tunnel.
+    pub(crate) answered: BTreeMap<Protocol, Duration>,
+    /// Other live flows, and how many of them moved.
+    pub(crate) others: (usize, usize),
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown shares")]
@@ -96,6 +112,9 @@ impl fmt::Display for Report {
         {
             write!(f, "\n{change}")?;
         }
+        if let Some(cut) = &self.cut {
+            write!(f, "\n{cut}")?;
+        }
         if let Some(replies) = self.replies {
             writeln!(
                 f,
@@ -112,6 +131,28 @@ impl fmt::Display for Report {
             )?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{BOLD}{}{BOLD:#}", self.what)?;
+        let time = |(protocol, time): (&Protocol, &Duration)| {
+            let name = match protocol {
+                Protocol::Tcp => "TCP",
+                Protocol::Udp => "UDP",
+            };
+            format!("{name} {BOLD}{:.2} s{BOLD:#}", time.as_secs_f64())
+        };
+        let times: Vec<_> = self.answered.iter().rev().map(time).collect();
+        writeln!(
+            f,
+            "  its live flows:    all {} answered by another tunnel after {}",
+            self.own,
+            times.join(", ")
+        )?;
+        let (all, moved) = self.others;
+        writeln!(f, "  other live flows:  {moved} of {all} moved")
     }
 }
 

@@ -10,6 +10,7 @@ use steer_tests::lab::{
 use steer_tests::traffic::{Bulk, LiveFlows, LiveSpec, Server, burst};
 
 use crate::Size;
+use crate::cut::cut;
 use crate::report::{Change, Report, Spread};
 use crate::text::{BOLD, ratio, step, thousands};
 use crate::view::View;
@@ -19,7 +20,7 @@ pub(crate) const NAME: &str = "run";
 /// New flows after each change.
 const NEW_FLOWS: usize = 4_000;
 /// How long live flows are observed before and after a change: twenty messages of each.
-const WINDOW: Duration = Duration::from_secs(1);
+pub(crate) const WINDOW: Duration = Duration::from_secs(1);
 /// Time for TCP to find its rate before it is measured.
 const RAMP_UP: Duration = Duration::from_secs(1);
 
@@ -73,6 +74,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
     bulk(&lab, &server, &mut view, args, &mut report)?;
     if lab.options().tunnels > 1 {
         changes(&lab, &near, &mut view, &mut report)?;
+        report.cut = Some(cut(&lab, &mut view)?);
     }
     anstream::println!("{report}");
     if args.keep {
