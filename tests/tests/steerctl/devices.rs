@@ -97,7 +97,7 @@ test!(a_tunnel_that_is_gone_at_the_start, |name| {
             "{gone}"
         );
         // It is looked at every second.
-        std::thread::sleep(std::time::Duration::from_millis(150));
+        std::thread::sleep(Duration::from_millis(150));
     }
     running.stop().map(drop)
 });
