@@ -111,9 +111,7 @@ impl Daemon {
             .filter_map(|(name, _)| Some(devices.by_name(name)?.ifindex))
             .collect();
         if surroundings::write(&mut self.maps, devices, &lan)? {
-            let mut settings = self.maps.settings()?;
-            settings.epoch = settings.epoch.wrapping_add(1);
-            self.maps.set_settings(&settings)?;
+            state::next_epoch(&mut self.maps)?;
             log::debug!("the addresses changed: every flow is checked again");
         }
         self.conflicts

@@ -93,8 +93,11 @@ impl Follower {
         self.follows.is_empty()
     }
 
-    /// Takes all routes from the kernel.
+    /// Takes all routes that are followed from the kernel.
     pub(super) async fn read(&mut self, netlink: &Netlink) -> Result<(), NetError> {
+        if self.is_idle() {
+            return Ok(());
+        }
         self.table = netlink.route_table(self.table.tables()).await?;
         Ok(())
     }
@@ -182,9 +185,7 @@ impl Follower {
             pinned.note(&steps);
             // Whoever wrote them last may have been killed before it came to this.
             if steps.is_change() || is_news {
-                let mut settings = maps.settings()?;
-                settings.epoch = settings.epoch.wrapping_add(1);
-                maps.set_settings(&settings)?;
+                state::next_epoch(maps)?;
             }
             count(&mut self.tally, &steps.counts);
             Ok::<_, DatapathError>(steps)

@@ -90,8 +90,6 @@ impl Snapshot {
                 maps.set_group(id, &absent)?;
             }
         }
-        let mut settings = maps.settings()?;
-        settings.epoch = settings.epoch.wrapping_add(1);
-        maps.set_settings(&settings)
+        state::next_epoch(maps)
     }
 }

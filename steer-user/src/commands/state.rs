@@ -249,6 +249,13 @@ pub(super) fn rebuild(maps: &mut Maps, home: GroupId) -> Result<(), DatapathErro
     Ok(())
 }
 
+/// Has every flow checked again at its next packet.
+pub(super) fn next_epoch(maps: &mut Maps) -> Result<(), DatapathError> {
+    let mut settings = maps.settings()?;
+    settings.epoch = settings.epoch.wrapping_add(1);
+    maps.set_settings(&settings)
+}
+
 /// The key of a hook.
 pub(super) fn hook_key(kind: HookKind, ifindex: u32) -> HookKey {
     HookKey { ifindex, kind }

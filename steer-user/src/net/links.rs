@@ -137,16 +137,8 @@ fn vlan(parent: u32, infos: &[LinkInfo]) -> Option<Vlan> {
 mod tests {
     use netlink_packet_core::Parseable;
 
+    use super::super::attribute;
     use super::*;
-
-    /// One attribute as the kernel writes it.
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(value.len() + 4).expect("short");
-        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
 
     /// The device of a message with this number, the name `x`, and these attributes.
     fn parse(ifindex: u32, attributes: &[Vec<u8>]) -> Device {

@@ -163,3 +163,13 @@ impl Netlink {
         Ok(Devices::new(devices))
     }
 }
+
+/// One attribute of a netlink message as the kernel writes it.
+#[cfg(test)]
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(value.len() + 4).expect("short");
+    let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}

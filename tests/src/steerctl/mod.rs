@@ -19,3 +19,19 @@ pub use reader::{Reader, Seen};
 pub use running::Running;
 pub use table::{Flow, FlowTable};
 pub use traces::{Link, links, tcx_programs, tcx_programs_at};
+
+/// A test that runs where this machine can, and says `SKIP` where not. It is told its name.
+#[macro_export]
+macro_rules! gateway_test {
+    ($name:ident, $work:expr) => {
+        #[test]
+        fn $name() -> anyhow::Result<()> {
+            if let Some(reason) = $crate::steerctl::missing() {
+                println!("SKIP {}: {reason}", stringify!($name));
+                return Ok(());
+            }
+            let work: fn(&str) -> anyhow::Result<()> = $work;
+            work(stringify!($name))
+        }
+    };
+}

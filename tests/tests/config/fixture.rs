@@ -7,28 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+pub(crate) use steer_tests::gateway_test as test;
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{Gateway, Reader, Running};
 
 /// How long something may take that takes a moment.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
-
-/// A test that runs where this machine can, and says `SKIP` where not. It is told its name.
-macro_rules! test {
-    ($name:ident, $work:expr) => {
-        #[test]
-        fn $name() -> anyhow::Result<()> {
-            if let Some(reason) = steer_tests::steerctl::missing() {
-                println!("SKIP {}: {reason}", stringify!($name));
-                return Ok(());
-            }
-            let work: fn(&str) -> anyhow::Result<()> = $work;
-            work(stringify!($name))
-        }
-    };
-}
-
-pub(crate) use test;
 
 /// A group as a file names it.
 pub(crate) struct Group<'a> {

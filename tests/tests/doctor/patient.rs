@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+pub(crate) use steer_tests::gateway_test as test;
 use steer_tests::steerctl::{Gateway, Outcome};
 
 /// What the gateway steers: IPv4 and IPv6 over `wg0` and `wg1`.
@@ -21,23 +22,6 @@ pub(crate) const STEER: &[&str] = &[
     "--prefix",
     "fd00:2::/64",
 ];
-
-/// A test that runs where this machine can, and says `SKIP` where not. It is told its name.
-macro_rules! test {
-    ($name:ident, $work:expr) => {
-        #[test]
-        fn $name() -> anyhow::Result<()> {
-            if let Some(reason) = steer_tests::steerctl::missing() {
-                println!("SKIP {}: {reason}", stringify!($name));
-                return Ok(());
-            }
-            let work: fn(&str) -> anyhow::Result<()> = $work;
-            work(stringify!($name))
-        }
-    };
-}
-
-pub(crate) use test;
 
 /// Whether these programs are here; says so if not.
 pub(crate) fn has(name: &str, programs: &[&str]) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
+pub(crate) use steer_tests::gateway_test as test;
 use steer_tests::steerctl::{Gateway, Reader, Refusal, Seen};
 
 /// What most tests steer: `lan0` into `wg0` and `wg1`.
@@ -18,23 +19,6 @@ pub(crate) const STEER: [&str; 10] = [
     "--seed",
     "7",
 ];
-
-/// A test that runs where this machine can, and says `SKIP` where not. It is told its name.
-macro_rules! test {
-    ($name:ident, $work:expr) => {
-        #[test]
-        fn $name() -> anyhow::Result<()> {
-            if let Some(reason) = steer_tests::steerctl::missing() {
-                println!("SKIP {}: {reason}", stringify!($name));
-                return Ok(());
-            }
-            let work: fn(&str) -> anyhow::Result<()> = $work;
-            work(stringify!($name))
-        }
-    };
-}
-
-pub(crate) use test;
 
 /// A command that must be refused: arguments, exit status, message and hint.
 pub(crate) type Case<'a> = (&'a str, i32, &'a str, Option<&'a str>);
