@@ -1,4 +1,4 @@
-//! The part of `steerctl run` that stays: it follows devices and routes, and forgets idle flows.
+//! The part of `steerctl run` that stays: it follows devices and routes.
 //!
 //! Packets do not depend on it. When it dies they keep their ways, and the
 //! next `run` goes on where it stopped.
@@ -6,10 +6,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use steer_common::{
-    abi::{Cause, Event, EventKind, HookOrder},
-    decide,
-};
+use steer_common::abi::{Cause, Event, EventKind, HookOrder};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Interval, MissedTickBehavior, interval},
@@ -20,6 +17,7 @@ use super::{
     auto_weights::{self, Controllers},
     detach,
     health::HealthThread,
+    idle::IdleThread,
     manager,
     routes::{Follower, RouteWatch},
     surroundings::Conflicts,
@@ -38,8 +36,8 @@ use crate::{
 
 /// How often the daemon looks whether it is still wanted.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often idle flows are removed from the table.
-const COLLECT: Duration = Duration::from_secs(10);
+/// How often it looks after what the kernel does not tell of: rules.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The signals that the daemon heeds.
 pub(super) struct Signals {
@@ -87,6 +85,7 @@ pub(super) struct Daemon {
     pub(super) conflicts: Conflicts,
     pub(super) health: HealthThread,
     pub(super) routes: RouteWatch,
+    idle: IdleThread,
 }
 
 impl Daemon {
@@ -103,6 +102,7 @@ impl Daemon {
         let probes = wanted.probes.unwrap_or_default();
         Ok(Self {
             health: HealthThread::start(pins.clone(), probes)?,
+            idle: IdleThread::start(Maps::open(&pins)?)?,
             pins,
             maps,
             programs,
@@ -127,7 +127,7 @@ impl Daemon {
         // What changed between the start and the subscription is looked for at once.
         let mut must_follow = true;
         let mut heartbeat = steady(HEARTBEAT);
-        let mut collect = steady(COLLECT);
+        let mut look_again = steady(LOOK_AGAIN);
         let mut adjust = steady(auto_weights::TICK);
         let is_watched = manager::watchdog().is_some();
         self.note(EventKind::Started, Cause::Daemon, 0);
@@ -166,16 +166,12 @@ impl Daemon {
                         log::warn!("adjusting weights: {error}");
                     }
                 }
-                _ = collect.tick() => {
-                    if let Err(error) = self.collect_idle() {
-                        log::warn!("removing idle flows: {error}");
-                    }
-                    // The kernel tells of devices, not of rules and routes.
-                    must_follow |= self.has_marks();
-                }
+                // The kernel tells of devices, not of rules and routes.
+                _ = look_again.tick() => must_follow |= self.has_marks(),
             }
         };
         self.health.end();
+        self.idle.end();
         match end {
             End::Signal if !self.args.keep => {
                 manager::stopping("detaching");
@@ -244,31 +240,6 @@ impl Daemon {
         let _lock = self.pins.lock()?;
         if self.is_current()? {
             self.controllers.tick(&mut self.maps)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the entries of flows that have been idle for longer than their time-out.
-    fn collect_idle(&mut self) -> Result<(), Failure> {
-        let settings = self.maps.settings()?;
-        let now_ns = super::show::now_ns();
-        let mut idle = Vec::new();
-        self.maps.for_each_flow(|key, entry| {
-            if decide::is_idle(&settings, key, entry.phase, entry.last_seen_ns, now_ns) {
-                idle.push((*key, entry.last_seen_ns));
-            }
-        })?;
-        let mut removed = 0;
-        for (key, last_seen_ns) in idle {
-            // One that woke up meanwhile stays.
-            let is_unchanged =
-                |entry: steer_common::abi::FlowEntry| entry.last_seen_ns == last_seen_ns;
-            if self.maps.flow(&key)?.is_some_and(is_unchanged) && self.maps.remove_flow(&key)? {
-                removed += 1;
-            }
-        }
-        if removed > 0 {
-            log::debug!("{removed} idle flows forgotten");
         }
         Ok(())
     }
