@@ -142,6 +142,9 @@ impl Daemon {
                         log::warn!("the kernel's device messages stopped; listening anew");
                         events = DeviceEvents::subscribe()?;
                     }
+                    // Of a burst of messages one look tells all.
+                    let more = events.take_all();
+                    log::debug!("device messages: {}", 1 + more);
                     must_follow = !self.follow_or_warn().await;
                     self.routes.devices_changed();
                 }
