@@ -1,8 +1,9 @@
 //! Devices that come, go, and come back while `run` watches, and devices that are part of others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use steer_common::abi::maps;
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{FAR, Gateway, Reader, Running, Sender, tcx_programs};
 
@@ -315,5 +316,28 @@ test!(a_burst_of_device_messages, |name| {
         looks < messages / 3,
         "{looks} times for {messages} messages"
     );
+    running.stop().map(drop)
+});
+
+test!(bucket_tables_that_cannot_be_made, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let mut running = talkative(&gateway)?;
+    gateway.ip(&["link", "set", "wg1", "down"])?;
+    health(&gateway, "wg1", "down")?;
+    // The daemon and its threads have their maps, but whoever opens them now fails.
+    let (pin, aside) = (gateway.pin(maps::MOVES), gateway.pin("aside"));
+    std::fs::rename(&pin, &aside)?;
+    std::fs::create_dir(&pin)?;
+    gateway.ip(&["link", "set", "wg1", "up"])?;
+    running.says("making new bucket tables: ")?;
+    let first = Instant::now();
+    running.says("making new bucket tables: ")?;
+    let pause = first.elapsed();
+    println!("tried again after {pause:?}");
+    assert!(pause > Duration::from_millis(500), "{pause:?}");
+    std::fs::remove_dir(&pin)?;
+    std::fs::rename(&aside, &pin)?;
+    running.says("new bucket tables are made")?;
+    used(&gateway, "wg1")?;
     running.stop().map(drop)
 });
