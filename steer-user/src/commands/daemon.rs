@@ -1,4 +1,4 @@
-//! The part of `steerctl run` that stays: it follows devices and routes, and forgets idle flows.
+//! The part of `steerctl run` that stays: it follows devices and routes.
 //!
 //! Packets do not depend on it. When it dies they keep their ways, and the
 //! next `run` goes on where it stopped.
@@ -6,10 +6,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use steer_common::{
-    abi::{Cause, Event, EventKind, HookOrder, Settings},
-    decide,
-};
+use steer_common::abi::{Cause, Event, EventKind, HookOrder, Settings};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Interval, MissedTickBehavior, interval},
@@ -20,6 +17,7 @@ use super::{
     auto_weights::{self, Controllers},
     detach,
     health::HealthThread,
+    idle::IdleThread,
     manager,
     routes::RouteWatch,
     start::Started,
@@ -39,8 +37,8 @@ use crate::{
 
 /// How often the daemon looks whether it is still wanted.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often idle flows are removed from the table.
-const COLLECT: Duration = Duration::from_secs(10);
+/// How often it looks after what the kernel does not tell of: rules.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The signals that the daemon heeds.
 pub(super) struct Signals {
@@ -94,6 +92,7 @@ pub(super) struct Daemon {
     pub(super) conflicts: Conflicts,
     pub(super) health: HealthThread,
     pub(super) routes: RouteWatch,
+    idle: IdleThread,
 }
 
 impl Daemon {
@@ -106,6 +105,7 @@ impl Daemon {
             number: started.daemon,
             displaced: None,
             health: HealthThread::start(pins.clone(), probes)?,
+            idle: IdleThread::start(Maps::open(&pins)?)?,
             pins,
             maps,
             programs: started.programs,
@@ -130,7 +130,7 @@ impl Daemon {
         // What changed between the start and the subscription is looked for at once.
         let mut must_follow = true;
         let mut heartbeat = steady(HEARTBEAT);
-        let mut collect = steady(COLLECT);
+        let mut look_again = steady(LOOK_AGAIN);
         let mut adjust = steady(auto_weights::TICK);
         let is_watched = manager::watchdog().is_some();
         self.note(EventKind::Started, Cause::Daemon, 0);
@@ -145,6 +145,9 @@ impl Daemon {
                         log::warn!("the kernel's device messages stopped; listening anew");
                         events = DeviceEvents::subscribe()?;
                     }
+                    // Of a burst of messages one look tells all.
+                    let more = events.take_all();
+                    log::debug!("device messages: {}", 1 + more);
                     must_follow = !self.follow_or_warn().await;
                     self.routes.devices_changed();
                 }
@@ -175,16 +178,12 @@ impl Daemon {
                         log::warn!("adjusting weights: {error}");
                     }
                 }
-                _ = collect.tick() => {
-                    if let Err(error) = self.collect_idle() {
-                        log::warn!("removing idle flows: {error}");
-                    }
-                    // The kernel tells of devices, not of rules and routes.
-                    must_follow |= self.has_marks();
-                }
+                // The kernel tells of devices, not of rules and routes.
+                _ = look_again.tick() => must_follow |= self.has_marks(),
             }
         };
         self.health.end();
+        self.idle.end();
         match end {
             End::Signal if !self.args.keep => {
                 manager::stopping("detaching");
@@ -276,31 +275,6 @@ impl Daemon {
         let _lock = self.lock()?;
         if self.is_current()? {
             self.controllers.tick(&mut self.maps)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the entries of flows that have been idle for longer than their time-out.
-    fn collect_idle(&mut self) -> Result<(), Failure> {
-        let settings = self.maps.settings()?;
-        let now_ns = super::show::now_ns();
-        let mut idle = Vec::new();
-        self.maps.for_each_flow(|key, entry| {
-            if decide::is_idle(&settings, key, entry.phase, entry.last_seen_ns, now_ns) {
-                idle.push((*key, entry.last_seen_ns));
-            }
-        })?;
-        let mut removed = 0;
-        for (key, last_seen_ns) in idle {
-            // One that woke up meanwhile stays.
-            let is_unchanged =
-                |entry: steer_common::abi::FlowEntry| entry.last_seen_ns == last_seen_ns;
-            if self.maps.flow(&key)?.is_some_and(is_unchanged) && self.maps.remove_flow(&key)? {
-                removed += 1;
-            }
-        }
-        if removed > 0 {
-            log::debug!("{removed} idle flows forgotten");
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod events;
 mod firewall;
 mod hooks;
 mod hop_weights;
+mod idle;
 mod json;
 mod life;
 mod pins;
