@@ -98,7 +98,8 @@ impl Follower {
         if self.is_idle() {
             return Ok(());
         }
-        self.table = netlink.route_table(self.table.tables()).await?;
+        let listed = netlink.route_table(self.table.tables()).await?;
+        self.table.renew(listed);
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use ipnet::IpNet;
 use netlink_packet_core::{
-    DecodeError, NLM_F_APPEND, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable, Parseable as _,
+    DecodeError, NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable as _,
 };
 use netlink_packet_route::{
     AddressFamily,
@@ -51,13 +51,7 @@ impl Netlink {
             for table in tables {
                 let listed = self.listed_routes(family, Some(*table)).await?;
                 for (prefix, route) in listed.iter().filter_map(route) {
-                    // Of those of one metric the kernel lists its choice first.
-                    let place = Place::Last;
-                    found.note(RouteNotice::Came {
-                        prefix,
-                        route,
-                        place,
-                    });
+                    found.add_listed(prefix, route);
                 }
             }
         }
@@ -155,6 +149,7 @@ impl NetlinkSerializable for Message {
 
 fn notice(message: NetlinkMessage<Message>) -> Option<RouteNotice> {
     let place = match message.header.flags {
+        flags if flags & NLM_F_EXCL != 0 => Place::Alone,
         flags if flags & NLM_F_REPLACE != 0 => Place::Replaced,
         flags if flags & NLM_F_APPEND != 0 => Place::Last,
         _ => Place::First,

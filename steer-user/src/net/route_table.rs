@@ -1,7 +1,8 @@
 //! The kernel's routes in some tables, kept up to date by what it tells of changes. Plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use ipnet::IpNet;
 
@@ -84,6 +85,8 @@ pub enum RouteNotice {
 /// Where a new route stands among those of the same metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// There is no other.
+    Alone,
     /// Before them.
     First,
     /// After them.
@@ -109,6 +112,9 @@ pub struct RouteTable {
     tables: Vec<u32>,
     routes: BTreeMap<IpNet, Vec<Route>>,
     objects: BTreeMap<u32, NextHop>,
+    /// IPv6 prefixes, tables and metrics of which the kernel's listing may not show all routes: of those that
+    /// lie between the next hops of another one it shows none (`fib6_dump_node`, `net/ipv6/ip6_fib.c`).
+    mixed: BTreeSet<(IpNet, u32, u32)>,
 }
 
 impl RouteTable {
@@ -199,88 +205,160 @@ impl RouteTable {
         }
     }
 
+    /// Adds a route of a listing. Of those of one table and metric the kernel lists its choice first.
+    pub(super) fn add_listed(&mut self, prefix: IpNet, route: Route) {
+        let routes = self.routes.entry(prefix).or_default();
+        let at = rivals(routes, &route).end;
+        routes.insert(at, route);
+    }
+
+    /// Takes a new listing, and keeps in mind at which prefixes it may not show all.
+    pub fn renew(&mut self, listed: Self) {
+        let mut mixed = std::mem::replace(self, listed).mixed;
+        mixed.retain(|(prefix, table, metric)| {
+            let routes = self.routes.get(prefix).into_iter().flatten();
+            let mut rivals =
+                routes.filter(|route| (route.table, route.metric) == (*table, *metric));
+            rivals.any(may_hide_others)
+        });
+        self.mixed.append(&mut mixed);
+    }
+
     fn came(&mut self, prefix: IpNet, route: Route, place: Place) -> Noted {
         if !self.tables.contains(&route.table) {
             return Noted::Nothing;
         }
+        let key = (prefix, route.table, route.metric);
         let routes = self.routes.entry(prefix).or_default();
-        let is_rival = |other: &Route| (other.table, other.metric) == (route.table, route.metric);
-        // Those of the same metric are next to each other.
-        let rivals = if let Some(first) = routes.iter().position(is_rival) {
-            let count = routes[first..].iter().take_while(|r| is_rival(r)).count();
-            first..first + count
+        let rivals = rivals(routes, &route);
+        let others = &routes[rivals.clone()];
+        let (spot, is_sure) = match (place, prefix) {
+            (Place::Alone, _) => (0..others.len(), true),
+            (_, IpNet::V4(_)) => spot_in_v4(others, &route, place),
+            (_, IpNet::V6(_)) => spot_in_v6(others, &route, place),
+        };
+        let is_change = others[spot.clone()] != [route.clone()];
+        let at = rivals.start + spot.start..rivals.start + spot.end;
+        routes.splice(at, [route]);
+        if place == Place::Alone {
+            self.mixed.remove(&key);
+        } else if !is_sure && prefix.addr().is_ipv6() {
+            self.mixed.insert(key);
+        }
+        if is_sure && !self.mixed.contains(&key) {
+            changed(is_change)
         } else {
-            let at = routes
-                .partition_point(|other| (other.table, other.metric) < (route.table, route.metric));
-            at..at
-        };
-        if let Some(known) = routes[rivals.clone()]
-            .iter_mut()
-            .find(|other| is_same(other, &route))
-        {
-            // What was told before the table was taken is told again; only replacing has had a victim.
-            let is_unsure = place == Place::Replaced && rivals.len() > 1;
-            let is_changed = *known != route;
-            *known = route;
-            return if is_unsure {
-                Noted::Unsure
-            } else {
-                changed(is_changed)
-            };
+            Noted::Unsure
         }
-        // IPv6 tells of a next hop that joins others by telling them all.
-        let grown = routes[rivals.clone()]
-            .iter()
-            .position(|other| matches!(prefix, IpNet::V6(_)) && leads_further(&route, other));
-        // IPv6 replaces a route that may have others beside it only by such a one.
-        let is_unlike = |other: &Route| {
-            matches!(prefix, IpNet::V6(_)) && has_gateways(other) != has_gateways(&route)
-        };
-        let in_place = match (place, rivals.len()) {
-            (Place::Replaced, 1) if !is_unlike(&routes[rivals.start]) => Some(rivals.start),
-            // Which one depends on what else they are.
-            (Place::Replaced, 1..) => return Noted::Unsure,
-            _ => grown.map(|offset| rivals.start + offset),
-        };
-        match (in_place, place) {
-            (Some(at), _) => routes[at] = route,
-            (None, Place::First) => routes.insert(rivals.start, route),
-            (None, Place::Last | Place::Replaced) => routes.insert(rivals.end, route),
-        }
-        Noted::Changed
     }
 
     fn went(&mut self, prefix: IpNet, route: &Route) -> Noted {
-        let Some(routes) = self.routes.get_mut(&prefix) else {
+        if !self.tables.contains(&route.table) {
             return Noted::Nothing;
-        };
-        if let Some(at) = routes.iter().position(|other| is_same(other, route)) {
-            routes.remove(at);
-            if routes.is_empty() {
-                self.routes.remove(&prefix);
-            }
-            return Noted::Changed;
         }
-        // IPv6 tells of a next hop that leaves others.
-        let rest = routes
-            .iter_mut()
-            .find(|other| matches!(prefix, IpNet::V6(_)) && leads_further(other, route));
-        if let (Some(rest), Leads::Hops(gone)) = (rest, &route.leads) {
-            if let Leads::Hops(hops) = &mut rest.leads {
-                for gone in gone {
-                    let at = hops.iter().position(|hop| hop.is_by(gone));
-                    at.map(|at| hops.remove(at));
+        let key = (prefix, route.table, route.metric);
+        let is_v6 = prefix.addr().is_ipv6();
+        let mut nobody = Vec::new();
+        let routes = self.routes.get_mut(&prefix).unwrap_or(&mut nobody);
+        let rivals = rivals(routes, route);
+        let mut same = rivals.clone().filter(|at| is_same(&routes[*at], route));
+        let noted = match (same.next(), same.next()) {
+            (None, _) if rivals.is_empty() && !self.mixed.contains(&key) => Noted::Nothing,
+            (None, _) => {
+                if is_v6 {
+                    leave(&mut routes[rivals], route);
+                }
+                Noted::Unsure
+            }
+            (Some(at), other) => {
+                routes.remove(at);
+                let is_one = other.is_none() && !(is_v6 && rivals.len() > 1);
+                if is_one && !self.mixed.contains(&key) {
+                    Noted::Changed
+                } else {
+                    Noted::Unsure
                 }
             }
-            return Noted::Changed;
+        };
+        if routes.is_empty() {
+            self.routes.remove(&prefix);
         }
-        let is_rival = |other: &Route| (other.table, other.metric) == (route.table, route.metric);
-        // Otherwise it was told before the table was taken.
-        if routes.iter().any(is_rival) {
-            Noted::Unsure
-        } else {
-            Noted::Nothing
+        noted
+    }
+}
+
+/// Those of a prefix's routes that have the table and metric of this one, or where they would be. They are
+/// next to each other.
+fn rivals(routes: &[Route], of: &Route) -> Range<usize> {
+    let key = |route: &Route| (route.table, route.metric);
+    let start = routes.partition_point(|other| key(other) < key(of));
+    let count = routes[start..].partition_point(|other| key(other) == key(of));
+    start..start + count
+}
+
+/// Which of the others of its metric an IPv4 route takes the place of, and whether that is certain
+/// (`fib_table_insert`, `net/ipv4/fib_trie.c`).
+fn spot_in_v4(others: &[Route], route: &Route, place: Place) -> (Range<usize>, bool) {
+    let last = others.len();
+    if place == Place::Replaced {
+        // It is the first of them, if none of them is the new one already.
+        return (0..last.min(1), last <= 1);
+    }
+    // Told twice, or unlike it only by what is not looked at: type of scope, source, ….
+    if let Some(at) = others.iter().position(|other| is_same(other, route)) {
+        return (at..at + 1, false);
+    }
+    let at = if place == Place::First { 0 } else { last };
+    // There are others, or it would be alone.
+    (at..at, last > 0)
+}
+
+/// The same of an IPv6 route (`fib6_add_rt2node`, `net/ipv6/ip6_fib.c`). Next hops by gateways join those of
+/// their metric that are there, and are told with them; anything else beside others is not certain.
+fn spot_in_v6(others: &[Route], route: &Route, place: Place) -> (Range<usize>, bool) {
+    let has_several = matches!(&route.leads, Leads::Hops(hops) if hops.len() > 1);
+    match (others, place) {
+        // A single one is told to be alone if it is, several next hops are not.
+        ([], _) => (0..0, has_several),
+        ([other], Place::Replaced) => {
+            // Of several next hops without gateways the kernel makes as many routes, and tells of one.
+            let may_be_one_of_some = matches!(route.leads, Leads::Hops(_)) && !has_gateways(route);
+            let is_alike = has_gateways(other) == has_gateways(route);
+            (0..1, is_alike && !may_be_one_of_some)
         }
+        (_, Place::Replaced) => (0..1, false),
+        _ => {
+            let last = others.len();
+            let is_grown = |other: &Route| {
+                has_gateways(other) && (is_same(other, route) || leads_further(route, other))
+            };
+            let at = others.iter().position(is_grown);
+            let is_sure = last == 1 && others[0].protocol == route.protocol;
+            at.map_or((last..last, false), |at| (at..at + 1, is_sure))
+        }
+    }
+}
+
+/// Takes the next hops of this route off the one among others that has them, and more.
+fn leave(others: &mut [Route], route: &Route) {
+    let rest = others.iter_mut().find(|other| leads_further(other, route));
+    let (Some(Leads::Hops(hops)), Leads::Hops(gone)) =
+        (rest.map(|rest| &mut rest.leads), &route.leads)
+    else {
+        return;
+    };
+    for gone in gone {
+        let at = hops.iter().position(|hop| hop.is_by(gone));
+        at.map(|at| hops.remove(at));
+    }
+}
+
+/// Whether there may be several next hops, between which IPv6 may have other routes.
+fn may_hide_others(route: &Route) -> bool {
+    match &route.leads {
+        Leads::Hops(hops) => hops.len() > 1,
+        Leads::Object(_) => false,
+        Leads::Elsewhere => true,
     }
 }
 
@@ -305,7 +383,7 @@ fn is_same(one: &Route, other: &Route) -> bool {
     leads_same && key(one) == key(other)
 }
 
-/// Whether IPv6 takes other next hops beside those of this route (`rt6_qualify_for_ecmp`, `net/ipv6/ip6_fib.h`).
+/// Whether IPv6 takes other next hops beside those of this route (`rt6_qualify_for_ecmp`, `include/net/ip6_route.h`).
 fn has_gateways(route: &Route) -> bool {
     let Leads::Hops(hops) = &route.leads else {
         return false;

@@ -36,21 +36,17 @@ impl Random {
 
     fn hops(&mut self, version: &str) -> String {
         let mut hops = String::new();
+        // IPv6 takes next hops without a gateway for routes of their own, and tells of one of them.
+        let by_gateway = self.below(4) > 0;
         for device in 0..4 {
             if self.below(2) == 0 {
                 let via = match version {
-                    "-4" => String::new(),
-                    _ => format!("via fe80::{} ", self.below(2) + 1),
+                    "-6" if by_gateway => format!("via fe80::{} ", self.below(2) + 1),
+                    _ => String::new(),
                 };
                 let weight = self.below(3) + 1;
                 hops.extend([format!(" nexthop {via}dev d{device} weight {weight}")]);
             }
-        }
-        // One alone is told without its weight.
-        if hops.matches("nexthop").count() == 1 {
-            hops = hops
-                .replace("weight 2", "weight 1")
-                .replace("weight 3", "weight 1");
         }
         hops
     }
@@ -110,25 +106,14 @@ impl Random {
             return format!("{version} route del {prefix}{metric}{table}");
         }
         let (kind, leads) = self.leads(version);
-        // IPv6's listing leaves out what lies between the next hops of a route that it tells whole
-        // (fib6_dump_node, net/ipv6/ip6_fib.c), so the two kinds are apart.
-        let metric = if version == "-6" && !leads.contains("via") {
-            " metric 30"
-        } else {
-            metric
-        };
         format!("{version} route {verb} {kind}{prefix}{metric}{table}{protocol}{leads}")
     }
 }
 
-/// What a table says. Of one metric IPv6 has no order.
+/// What a table says.
 fn said(table: &RouteTable) -> Vec<String> {
     let mut lines = Vec::new();
     for (prefix, routes) in table.iter() {
-        let mut routes: Vec<_> = routes.iter().collect();
-        if prefix.addr().is_ipv6() {
-            routes.sort_by_key(|route| (route.table, route.metric, format!("{route:?}")));
-        }
         lines.extend(
             routes
                 .iter()
@@ -202,12 +187,12 @@ fn what_is_told_is_what_is_listed() {
             } else {
                 unsure += 1;
             }
-            table = anew;
+            table.renew(anew);
         }
         println!(
             "{done} of {STEPS} commands did something; {unsure} times the table was listed anew"
         );
         assert!(done > STEPS / 4, "only {done} commands did something");
-        assert!(unsure < done / 3, "{unsure} of {done}");
+        assert!(unsure < done / 2, "{unsure} of {done}");
     });
 }
