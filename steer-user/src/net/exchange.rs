@@ -9,10 +9,12 @@ use netlink_packet_core::{
 };
 use netlink_proto::sys::SocketAddr;
 
+use super::listing::{interrupted, is_interrupted};
+
 /// Sends a message to the kernel and collects all parts of the answer.
 ///
 /// `flags` has to hold `NLM_F_DUMP` or `NLM_F_ACK`: these have an end even if a part
-/// of the answer cannot be read.
+/// of the answer cannot be read. The error of a listing that changed under way is [`interrupted`].
 pub(super) async fn exchange<T>(
     protocol: isize,
     mut message: NetlinkMessage<T>,
@@ -30,6 +32,9 @@ where
     let mut parts = Vec::new();
     let mut result = Ok(());
     while let Some(answer) = answers.next().await {
+        if is_interrupted(&answer.header) {
+            result = Err(interrupted());
+        }
         match answer.payload {
             NetlinkPayload::InnerMessage(part) => parts.push(part),
             NetlinkPayload::Error(error) if error.code.is_some() => result = Err(error.to_io()),

@@ -21,6 +21,7 @@ use rtnetlink::MulticastGroup;
 
 use super::{
     Family, NetError, Netlink, ROUTE_PROTOCOL,
+    listing::whole,
     nexthop::{self, NextHop, RTM_DELNEXTHOP, RTM_NEWNEXTHOP},
     route_table::{Hop, Leads, Place, Route, RouteNotice, RouteTable},
     routes::{priority, table_of},
@@ -38,13 +39,17 @@ const GROUPS: [MulticastGroup; 3] = [
 impl Netlink {
     /// All routes of these tables that a packet may follow whatever its source and type of service,
     /// but steer's own.
+    ///
+    /// IPv6 routes may be missing if others went meanwhile: see [`RouteTable::renew_in_part`].
     pub async fn route_table(&self, tables: &[u32]) -> Result<RouteTable, NetError> {
         let mut found = RouteTable::new(tables);
-        let objects = nexthop::all().await.map_err(|cause| NetError::Request {
-            what: "list of next-hop objects".into(),
-            cause,
-        })?;
-        for object in objects {
+        let objects = async || {
+            nexthop::all().await.map_err(|cause| NetError::Request {
+                what: "list of next-hop objects".into(),
+                cause,
+            })
+        };
+        for object in whole(objects).await? {
             found.note(RouteNotice::ObjectCame(object));
         }
         for family in Family::ALL {

@@ -224,6 +224,35 @@ impl RouteTable {
         self.mixed.append(&mut mixed);
     }
 
+    /// Whether this was told of something that lets a listing at that time miss other routes: after an IPv6
+    /// route went and another one came the kernel goes on in a wrong place, and does not say so
+    /// (`fib6_dump_table`, `net/ipv6/ip6_fib.c`).
+    pub fn spoils_listing(&self, notice: &RouteNotice) -> bool {
+        match notice {
+            RouteNotice::Went { prefix, route } => {
+                prefix.addr().is_ipv6() && self.tables.contains(&route.table)
+            }
+            RouteNotice::ObjectWent(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The same of a listing that may miss IPv6 routes: what it does not have stays as it was known. What
+    /// went meanwhile is to be noted after this.
+    pub fn renew_in_part(&mut self, listed: Self) {
+        let known = self.routes.clone();
+        self.renew(listed);
+        for (prefix, routes) in known.into_iter().filter(|(p, _)| p.addr().is_ipv6()) {
+            let listed = self.routes.get(&prefix).into_iter().flatten();
+            let tables: Vec<u32> = listed.map(|route| route.table).collect();
+            for route in routes {
+                if !tables.contains(&route.table) {
+                    self.add_listed(prefix, route);
+                }
+            }
+        }
+    }
+
     fn came(&mut self, prefix: IpNet, route: Route, place: Place) -> Noted {
         if !self.tables.contains(&route.table) {
             return Noted::Nothing;
@@ -318,8 +347,11 @@ fn spot_in_v4(others: &[Route], route: &Route, place: Place) -> (Range<usize>, b
 fn spot_in_v6(others: &[Route], route: &Route, place: Place) -> (Range<usize>, bool) {
     let has_several = matches!(&route.leads, Leads::Hops(hops) if hops.len() > 1);
     match (others, place) {
-        // A single one is told to be alone if it is, several next hops are not.
-        ([], _) => (0..0, has_several),
+        // A request with a list of next hops is not told to make a route that is alone.
+        ([], _) => {
+            let is_list = has_several || place == Place::Replaced;
+            (0..0, is_list && has_gateways(route))
+        }
         ([other], Place::Replaced) => {
             // Of several next hops without gateways the kernel makes as many routes, and tells of one.
             let may_be_one_of_some = matches!(route.leads, Leads::Hops(_)) && !has_gateways(route);
