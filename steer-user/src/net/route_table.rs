@@ -217,14 +217,21 @@ impl RouteTable {
 
     /// Takes a new listing, and keeps in mind at which prefixes it may not show all.
     pub fn renew(&mut self, listed: Self) {
-        let mut mixed = std::mem::replace(self, listed).mixed;
-        mixed.retain(|(prefix, table, metric)| {
-            let routes = self.routes.get(prefix).into_iter().flatten();
-            let mut rivals =
-                routes.filter(|route| (route.table, route.metric) == (*table, *metric));
-            rivals.any(may_hide_others)
+        let before = std::mem::replace(self, listed);
+        let key = |prefix: &IpNet, route: &Route| (*prefix, route.table, route.metric);
+        let of_v6 = before.routes.iter().filter(|(p, _)| p.addr().is_ipv6());
+        let of_several = of_v6.flat_map(|(prefix, routes)| {
+            let keys = routes
+                .windows(2)
+                .map(|pair| (key(prefix, &pair[0]), key(prefix, &pair[1])));
+            keys.filter(|(one, next)| one == next).map(|(one, _)| one)
         });
-        self.mixed.append(&mut mixed);
+        for mixed in before.mixed.iter().copied().chain(of_several) {
+            let mut routes = self.routes.get(&mixed.0).into_iter().flatten();
+            if routes.any(|route| key(&mixed.0, route) == mixed && may_hide_others(route)) {
+                self.mixed.insert(mixed);
+            }
+        }
     }
 
     /// Whether this was told of something that lets a listing at that time miss other routes: after an IPv6

@@ -219,6 +219,10 @@ fn what_is_not_listed() {
         Changed,
         "all are listed"
     );
+    // What a listing shows no more may be there all the same.
+    let mut other = listed(&[hops(&[1]), by(10, &[3])]);
+    other.renew(listed(&[hops(&[1, 2])]));
+    assert_eq!(other.note(came(V6, hops(&[1, 2]), Last)), Unsure);
     // Until the kernel says that there are no others.
     assert_eq!(table.note(came(V6, hops(&[1]), Last)), Unsure);
     table.renew(listed(&[hops(&[1, 2])]));
