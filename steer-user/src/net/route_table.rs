@@ -115,10 +115,13 @@ pub struct RouteTable {
     tables: Vec<u32>,
     routes: BTreeMap<IpNet, Vec<Route>>,
     objects: BTreeMap<u32, NextHop>,
-    /// IPv6 prefixes, tables and metrics of which the kernel's listing may not show all routes: of those that
-    /// lie between the next hops of another one it shows none (`fib6_dump_node`, `net/ipv6/ip6_fib.c`).
-    mixed: BTreeSet<(IpNet, u32, u32)>,
+    /// Where there are or were several routes. Those that lie between the next hops of another one are not in
+    /// the kernel's listing of IPv6 (`fib6_dump_node`, `net/ipv6/ip6_fib.c`).
+    mixed: BTreeSet<Key>,
 }
+
+/// A prefix, a table and a metric.
+type Key = (IpNet, u32, u32);
 
 impl RouteTable {
     /// An empty table that takes the routes of these tables.
@@ -215,23 +218,22 @@ impl RouteTable {
         routes.insert(at, route);
     }
 
-    /// Takes a new listing, and keeps in mind at which prefixes it may not show all.
+    /// Takes a new listing, and keeps in mind where it may not show all, or what was told before it may be
+    /// taken for something else.
     pub fn renew(&mut self, listed: Self) {
         let before = std::mem::replace(self, listed);
         let key = |prefix: &IpNet, route: &Route| (*prefix, route.table, route.metric);
-        let of_v6 = before.routes.iter().filter(|(p, _)| p.addr().is_ipv6());
-        let of_several = of_v6.flat_map(|(prefix, routes)| {
-            let keys = routes
-                .windows(2)
-                .map(|pair| (key(prefix, &pair[0]), key(prefix, &pair[1])));
-            keys.filter(|(one, next)| one == next).map(|(one, _)| one)
-        });
-        for mixed in before.mixed.iter().copied().chain(of_several) {
+        let may_hide = |mixed: &&Key| {
             let mut routes = self.routes.get(&mixed.0).into_iter().flatten();
-            if routes.any(|route| key(&mixed.0, route) == mixed && may_hide_others(route)) {
-                self.mixed.insert(mixed);
-            }
-        }
+            routes.any(|route| key(&mixed.0, route) == **mixed && may_hide_others(&mixed.0, route))
+        };
+        let hiding = before.mixed.iter().filter(may_hide).copied();
+        let several = before.routes.iter().flat_map(|(prefix, routes)| {
+            let keys = routes.iter().map(|route| key(prefix, route));
+            let pairs = keys.clone().zip(keys.skip(1));
+            pairs.filter(|(one, next)| one == next).map(|(one, _)| one)
+        });
+        self.mixed = hiding.chain(several).collect();
     }
 
     /// Whether this was told of something that lets a listing at that time miss other routes: after an IPv6
@@ -281,7 +283,7 @@ impl RouteTable {
         routes.splice(at, [route]);
         if place == Place::Alone {
             self.mixed.remove(&key);
-        } else if !is_sure && prefix.addr().is_ipv6() {
+        } else if !is_sure {
             self.mixed.insert(key);
         }
         if is_sure && !self.mixed.contains(&key) {
@@ -296,23 +298,21 @@ impl RouteTable {
             return Noted::Nothing;
         }
         let key = (prefix, route.table, route.metric);
-        let is_v6 = prefix.addr().is_ipv6();
         let mut nobody = Vec::new();
         let routes = self.routes.get_mut(&prefix).unwrap_or(&mut nobody);
         let rivals = rivals(routes, route);
-        let mut same = rivals.clone().filter(|at| is_same(&routes[*at], route));
-        let noted = match (same.next(), same.next()) {
-            (None, _) if rivals.is_empty() && !self.mixed.contains(&key) => Noted::Nothing,
-            (None, _) => {
-                if is_v6 {
+        let same = rivals.clone().find(|at| is_same(&routes[*at], route));
+        let noted = match same {
+            None if rivals.is_empty() && !self.mixed.contains(&key) => Noted::Nothing,
+            None => {
+                if prefix.addr().is_ipv6() {
                     leave(&mut routes[rivals], route);
                 }
                 Noted::Unsure
             }
-            (Some(at), other) => {
+            Some(at) => {
                 routes.remove(at);
-                let is_one = other.is_none() && !(is_v6 && rivals.len() > 1);
-                if is_one && !self.mixed.contains(&key) {
+                if rivals.len() == 1 && !self.mixed.contains(&key) {
                     Noted::Changed
                 } else {
                     Noted::Unsure
