@@ -212,13 +212,17 @@ impl Daemon {
 
     /// Whether what was attached last are the programs of this process.
     pub(super) fn is_current(&mut self) -> Result<bool, Failure> {
-        if !self.pins.holds_maps() {
+        if !self.pins.holds_maps() || !self.maps.is_pinned(&self.pins) {
             return Ok(false);
         }
         let own = self.programs.ids()?;
-        let hooks = Maps::open(&self.pins)?.hooks()?;
         // Ids only grow; a hook whose device is gone keeps an old one.
-        let latest = hooks.iter().map(|(_, hook)| hook.program_id).max();
+        let latest = self
+            .maps
+            .hooks()?
+            .iter()
+            .map(|(_, hook)| hook.program_id)
+            .max();
         Ok(latest.is_none_or(|id| own.contains(&id)))
     }
 
