@@ -24,6 +24,8 @@ fn netns(test: &str) -> Option<Netns> {
         netns.ip(&format!("link add d{one} type veth peer name d{other}"));
     }
     for device in 0..4 {
+        // The kernel has no routes to make of its own account, whenever it finds the time.
+        netns.ip(&format!("link set d{device} addrgenmode none"));
         netns.ip(&format!("address add 10.9.{device}.1/24 dev d{device}"));
         netns.ip(&format!("link set d{device} up"));
     }
@@ -251,6 +253,6 @@ fn what_routing_daemons_do_is_told() {
         }
         println!("{done} commands did something; up to {most} routes");
         assert!(done > STEPS / 4, "only {done} commands did something");
-        assert!(most > 12, "never more than {most} routes");
+        assert!(most > 10, "never more than {most} routes");
     });
 }
