@@ -98,8 +98,23 @@ impl Follower {
         if self.is_idle() {
             return Ok(());
         }
-        self.table = netlink.route_table(self.table.tables()).await?;
+        let listed = self.list(netlink).await?;
+        self.renew(listed, true);
         Ok(())
+    }
+
+    /// The same, not taken yet.
+    async fn list(&self, netlink: &Netlink) -> Result<RouteTable, NetError> {
+        netlink.route_table(self.table.tables()).await
+    }
+
+    /// Takes what was listed, whole or in part.
+    fn renew(&mut self, listed: RouteTable, is_whole: bool) {
+        if is_whole {
+            self.table.renew(listed);
+        } else {
+            self.table.renew_in_part(listed);
+        }
     }
 
     /// What a plan's groups would steer now, for the operator.

@@ -5,13 +5,11 @@ use std::io;
 
 use futures_util::{Stream, StreamExt};
 use netlink_packet_core::{
-    NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload,
-    NetlinkSerializable,
+    NLM_F_REQUEST, NetlinkDeserializable, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_proto::sys::SocketAddr;
 
-/// How often a listing is begun anew that changed while the kernel made it.
-const TRIES: usize = 10;
+use super::listing::{TRIES, interrupted, is_interrupted};
 
 /// Sends a message to the kernel and collects all parts of the answer.
 ///
@@ -58,7 +56,7 @@ async fn collect<T>(
     let mut parts = Vec::new();
     let mut result = Ok(());
     while let Some(answer) = answers.next().await {
-        if answer.header.flags & NLM_F_DUMP_INTR != 0 {
+        if is_interrupted(&answer.header) {
             result = result.and(Err(interrupted()));
         }
         match answer.payload {
@@ -73,17 +71,10 @@ async fn collect<T>(
     result.map(|()| parts)
 }
 
-fn interrupted() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::Interrupted,
-        "it changed each time while the kernel listed it",
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, stream};
-    use netlink_packet_core::{DoneMessage, ErrorMessage, NLM_F_MULTIPART};
+    use netlink_packet_core::{DoneMessage, ErrorMessage, NLM_F_DUMP_INTR, NLM_F_MULTIPART};
 
     use super::*;
 

@@ -8,6 +8,7 @@ mod echo;
 mod events;
 mod exchange;
 mod links;
+mod listing;
 mod lookup;
 mod marks;
 mod netfilter;
@@ -107,6 +108,11 @@ impl NetError {
             Self::Request { cause, .. } => cause.raw_os_error(),
             _ => None,
         }
+    }
+
+    /// Whether something changed while it was listed, again and again.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        matches!(self, Self::Request { cause, .. } if cause.kind() == io::ErrorKind::Interrupted)
     }
 
     pub(crate) fn request(what: impl Into<String>, error: rtnetlink::Error) -> Self {

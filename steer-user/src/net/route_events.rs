@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use ipnet::IpNet;
 use netlink_packet_core::{
-    DecodeError, NLM_F_APPEND, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload, NetlinkSerializable, Parseable as _,
+    DecodeError, NLM_F_APPEND, NLM_F_EXCL, NLM_F_REPLACE, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable as _,
 };
 use netlink_packet_route::{
     AddressFamily,
@@ -38,26 +38,22 @@ const GROUPS: [MulticastGroup; 3] = [
 impl Netlink {
     /// All routes of these tables that a packet may follow whatever its source and type of service,
     /// but steer's own.
+    ///
+    /// IPv6 routes may be missing if others went meanwhile: see [`RouteTable::renew_in_part`].
     pub async fn route_table(&self, tables: &[u32]) -> Result<RouteTable, NetError> {
         let mut found = RouteTable::new(tables);
         let objects = nexthop::all().await.map_err(|cause| NetError::Request {
             what: "list of next-hop objects".into(),
             cause,
-        })?;
-        for object in objects {
+        });
+        for object in objects? {
             found.note(RouteNotice::ObjectCame(object));
         }
         for family in Family::ALL {
             for table in tables {
                 let listed = self.listed_routes(family, Some(*table)).await?;
                 for (prefix, route) in listed.iter().filter_map(route) {
-                    // Of those of one metric the kernel lists its choice first.
-                    let place = Place::Last;
-                    found.note(RouteNotice::Came {
-                        prefix,
-                        route,
-                        place,
-                    });
+                    found.add_listed(prefix, route);
                 }
             }
         }
@@ -163,6 +159,7 @@ impl NetlinkSerializable for Message {
 
 fn notice(message: NetlinkMessage<Message>) -> Option<RouteNotice> {
     let place = match message.header.flags {
+        flags if flags & NLM_F_EXCL != 0 => Place::Alone,
         flags if flags & NLM_F_REPLACE != 0 => Place::Replaced,
         flags if flags & NLM_F_APPEND != 0 => Place::Last,
         _ => Place::First,

@@ -1,11 +1,15 @@
 //! The kernel's routes in some tables, kept up to date by what it tells of changes. Plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::nexthop::NextHop;
+
+mod spot;
+
+use spot::{is_same, leave, may_hide_others, rivals, spot_in_v4, spot_in_v6};
 
 /// The table of routes without another one (`RT_TABLE_MAIN` of `linux/rtnetlink.h`).
 pub const ROUTE_TABLE_MAIN: u32 = 254;
@@ -84,6 +88,8 @@ pub enum RouteNotice {
 /// Where a new route stands among those of the same metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// There is no other.
+    Alone,
     /// Before them.
     First,
     /// After them.
@@ -109,7 +115,13 @@ pub struct RouteTable {
     tables: Vec<u32>,
     routes: BTreeMap<IpNet, Vec<Route>>,
     objects: BTreeMap<u32, NextHop>,
+    /// Where there are or were several routes. Those that lie between the next hops of another one are not in
+    /// the kernel's listing of IPv6 (`fib6_dump_node`, `net/ipv6/ip6_fib.c`).
+    mixed: BTreeSet<Key>,
 }
+
+/// A prefix, a table and a metric.
+type Key = (IpNet, u32, u32);
 
 impl RouteTable {
     /// An empty table that takes the routes of these tables.
@@ -199,88 +211,118 @@ impl RouteTable {
         }
     }
 
+    /// Adds a route of a listing. Of those of one table and metric the kernel lists its choice first.
+    pub(super) fn add_listed(&mut self, prefix: IpNet, route: Route) {
+        let routes = self.routes.entry(prefix).or_default();
+        let at = rivals(routes, &route).end;
+        routes.insert(at, route);
+    }
+
+    /// Takes a new listing, and keeps in mind where it may not show all, or what was told before it may be
+    /// taken for something else.
+    pub fn renew(&mut self, listed: Self) {
+        let before = std::mem::replace(self, listed);
+        let key = |prefix: &IpNet, route: &Route| (*prefix, route.table, route.metric);
+        let may_hide = |mixed: &&Key| {
+            let mut routes = self.routes.get(&mixed.0).into_iter().flatten();
+            routes.any(|route| key(&mixed.0, route) == **mixed && may_hide_others(&mixed.0, route))
+        };
+        let hiding = before.mixed.iter().filter(may_hide).copied();
+        let several = before.routes.iter().flat_map(|(prefix, routes)| {
+            let keys = routes.iter().map(|route| key(prefix, route));
+            let pairs = keys.clone().zip(keys.skip(1));
+            pairs.filter(|(one, next)| one == next).map(|(one, _)| one)
+        });
+        self.mixed = hiding.chain(several).collect();
+    }
+
+    /// Whether this was told of something that lets a listing at that time miss other routes: after an IPv6
+    /// route went and another one came the kernel goes on in a wrong place, and does not say so
+    /// (`fib6_dump_table`, `net/ipv6/ip6_fib.c`).
+    pub fn spoils_listing(&self, notice: &RouteNotice) -> bool {
+        match notice {
+            RouteNotice::Went { prefix, route } => {
+                prefix.addr().is_ipv6() && self.tables.contains(&route.table)
+            }
+            RouteNotice::ObjectWent(_) => true,
+            _ => false,
+        }
+    }
+
+    /// The same of a listing that may miss IPv6 routes: what it does not have stays as it was known. What
+    /// went meanwhile is to be noted after this.
+    pub fn renew_in_part(&mut self, listed: Self) {
+        let known = self.routes.clone();
+        self.renew(listed);
+        for (prefix, routes) in known.into_iter().filter(|(p, _)| p.addr().is_ipv6()) {
+            let listed = self.routes.get(&prefix).into_iter().flatten();
+            let tables: Vec<u32> = listed.map(|route| route.table).collect();
+            for route in routes {
+                if !tables.contains(&route.table) {
+                    self.add_listed(prefix, route);
+                }
+            }
+        }
+    }
+
     fn came(&mut self, prefix: IpNet, route: Route, place: Place) -> Noted {
         if !self.tables.contains(&route.table) {
             return Noted::Nothing;
         }
+        let key = (prefix, route.table, route.metric);
         let routes = self.routes.entry(prefix).or_default();
-        let is_rival = |other: &Route| (other.table, other.metric) == (route.table, route.metric);
-        // Those of the same metric are next to each other.
-        let rivals = if let Some(first) = routes.iter().position(is_rival) {
-            let count = routes[first..].iter().take_while(|r| is_rival(r)).count();
-            first..first + count
+        let rivals = rivals(routes, &route);
+        let others = &routes[rivals.clone()];
+        let (spot, is_sure) = match (place, prefix) {
+            (Place::Alone, _) => (0..others.len(), true),
+            (_, IpNet::V4(_)) => spot_in_v4(others, &route, place),
+            (_, IpNet::V6(_)) => spot_in_v6(others, &route, place),
+        };
+        let is_change = others[spot.clone()] != [route.clone()];
+        let at = rivals.start + spot.start..rivals.start + spot.end;
+        routes.splice(at, [route]);
+        if place == Place::Alone {
+            self.mixed.remove(&key);
+        } else if !is_sure {
+            self.mixed.insert(key);
+        }
+        if is_sure && !self.mixed.contains(&key) {
+            changed(is_change)
         } else {
-            let at = routes
-                .partition_point(|other| (other.table, other.metric) < (route.table, route.metric));
-            at..at
-        };
-        if let Some(known) = routes[rivals.clone()]
-            .iter_mut()
-            .find(|other| is_same(other, &route))
-        {
-            // What was told before the table was taken is told again; only replacing has had a victim.
-            let is_unsure = place == Place::Replaced && rivals.len() > 1;
-            let is_changed = *known != route;
-            *known = route;
-            return if is_unsure {
-                Noted::Unsure
-            } else {
-                changed(is_changed)
-            };
+            Noted::Unsure
         }
-        // IPv6 tells of a next hop that joins others by telling them all.
-        let grown = routes[rivals.clone()]
-            .iter()
-            .position(|other| matches!(prefix, IpNet::V6(_)) && leads_further(&route, other));
-        // IPv6 replaces a route that may have others beside it only by such a one.
-        let is_unlike = |other: &Route| {
-            matches!(prefix, IpNet::V6(_)) && has_gateways(other) != has_gateways(&route)
-        };
-        let in_place = match (place, rivals.len()) {
-            (Place::Replaced, 1) if !is_unlike(&routes[rivals.start]) => Some(rivals.start),
-            // Which one depends on what else they are.
-            (Place::Replaced, 1..) => return Noted::Unsure,
-            _ => grown.map(|offset| rivals.start + offset),
-        };
-        match (in_place, place) {
-            (Some(at), _) => routes[at] = route,
-            (None, Place::First) => routes.insert(rivals.start, route),
-            (None, Place::Last | Place::Replaced) => routes.insert(rivals.end, route),
-        }
-        Noted::Changed
     }
 
     fn went(&mut self, prefix: IpNet, route: &Route) -> Noted {
-        let Some(routes) = self.routes.get_mut(&prefix) else {
+        if !self.tables.contains(&route.table) {
             return Noted::Nothing;
-        };
-        if let Some(at) = routes.iter().position(|other| is_same(other, route)) {
-            routes.remove(at);
-            if routes.is_empty() {
-                self.routes.remove(&prefix);
-            }
-            return Noted::Changed;
         }
-        // IPv6 tells of a next hop that leaves others.
-        let rest = routes
-            .iter_mut()
-            .find(|other| matches!(prefix, IpNet::V6(_)) && leads_further(other, route));
-        if let (Some(rest), Leads::Hops(gone)) = (rest, &route.leads) {
-            if let Leads::Hops(hops) = &mut rest.leads {
-                for gone in gone {
-                    let at = hops.iter().position(|hop| hop.is_by(gone));
-                    at.map(|at| hops.remove(at));
+        let key = (prefix, route.table, route.metric);
+        let mut nobody = Vec::new();
+        let routes = self.routes.get_mut(&prefix).unwrap_or(&mut nobody);
+        let rivals = rivals(routes, route);
+        let same = rivals.clone().find(|at| is_same(&routes[*at], route));
+        let noted = match same {
+            None if rivals.is_empty() && !self.mixed.contains(&key) => Noted::Nothing,
+            None => {
+                if prefix.addr().is_ipv6() {
+                    leave(&mut routes[rivals], route);
+                }
+                Noted::Unsure
+            }
+            Some(at) => {
+                routes.remove(at);
+                if rivals.len() == 1 && !self.mixed.contains(&key) {
+                    Noted::Changed
+                } else {
+                    Noted::Unsure
                 }
             }
-            return Noted::Changed;
+        };
+        if routes.is_empty() {
+            self.routes.remove(&prefix);
         }
-        let is_rival = |other: &Route| (other.table, other.metric) == (route.table, route.metric);
-        // Otherwise it was told before the table was taken.
-        if routes.iter().any(is_rival) {
-            Noted::Unsure
-        } else {
-            Noted::Nothing
-        }
+        noted
     }
 }
 
@@ -290,41 +332,6 @@ fn changed(is_changed: bool) -> Noted {
     } else {
         Noted::Nothing
     }
-}
-
-/// Whether both are one route, whatever became of its devices.
-fn is_same(one: &Route, other: &Route) -> bool {
-    let leads_same = match (&one.leads, &other.leads) {
-        (Leads::Hops(one), Leads::Hops(other)) => {
-            let key = |hop: &Hop| (hop.ifindex, hop.weight, hop.via);
-            one.iter().map(key).eq(other.iter().map(key))
-        }
-        (one, other) => one == other,
-    };
-    let key = |route: &Route| (route.table, route.metric, route.protocol);
-    leads_same && key(one) == key(other)
-}
-
-/// Whether IPv6 takes other next hops beside those of this route (`rt6_qualify_for_ecmp`, `net/ipv6/ip6_fib.h`).
-fn has_gateways(route: &Route) -> bool {
-    let Leads::Hops(hops) = &route.leads else {
-        return false;
-    };
-    hops.iter().all(|hop| hop.via.is_some())
-}
-
-/// Whether a route has the next hops of another one, and more.
-fn leads_further(route: &Route, than: &Route) -> bool {
-    let key = |route: &Route| (route.table, route.metric);
-    let (Leads::Hops(hops), Leads::Hops(fewer)) = (&route.leads, &than.leads) else {
-        return false;
-    };
-    let mut left = hops.clone();
-    let holds_all = fewer.iter().all(|hop| {
-        let at = left.iter().position(|other| other.is_by(hop));
-        at.map(|at| left.swap_remove(at)).is_some()
-    });
-    key(route) == key(than) && holds_all && !left.is_empty()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use futures_util::TryStreamExt;
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -134,39 +133,6 @@ impl Netlink {
         let mut listed = self.listed_routes(family, None).await?;
         listed.retain(|route| is_ours(route) && tables.contains(&table_of(route)));
         Ok(listed)
-    }
-
-    /// All routes of one table, or steer's of all tables.
-    pub(super) async fn listed_routes(
-        &self,
-        family: Family,
-        table: Option<u32>,
-    ) -> Result<Vec<RouteMessage>, NetError> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = family.number();
-        match table {
-            Some(table) => request.attributes.push(RouteAttribute::Table(table)),
-            None => request.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL),
-        }
-        let mut messages = self.handle.route().get(request).execute();
-        let mut routes = Vec::new();
-        let failed = |error| NetError::request(format!("list of {family} routes"), error);
-        loop {
-            match messages.try_next().await.map_err(failed) {
-                Ok(Some(message)) => routes.push(message),
-                Ok(None) => break,
-                // Nothing was ever put into this table.
-                Err(error) if error.errno() == Some(libc::ENOENT) => break,
-                Err(error) if family.is_unknown(&error) => break,
-                Err(error) => return Err(error),
-            }
-        }
-        // A kernel without IPv6 tells of the families that it has.
-        routes.retain(|route| {
-            route.header.address_family == family.number()
-                && table.is_none_or(|table| table_of(route) == table)
-        });
-        Ok(routes)
     }
 
     /// Deletes as many as it can, and then tells the first failure.

@@ -1,134 +1,49 @@
 //! The table of routes that is kept up to date by what the kernel tells is the one that the kernel lists.
 
+use std::process::Command;
 use std::time::Duration;
 
-use steer_user::net::{Netlink, Noted, RouteEvents, RouteTable};
+use ipnet::IpNet;
+use steer_user::net::{Netlink, Noted, RouteEvents, RouteNotice, RouteTable};
 use tokio::time::timeout;
 
 use crate::{Netns, block_on};
 
+mod commands;
+
+use commands::Random;
+
 const TABLES: [u32; 2] = [254, 100];
 const STEPS: usize = 400;
-/// Others find what docs/routes.md tells as a limit.
-const SEED: u64 = 0x5eed_0004;
 
-/// Numbers that look random; the same seed gives the same ones.
-struct Random(u64);
-
-impl Random {
-    fn from_environment() -> Self {
-        let seed = std::env::var("STEER_SEED").ok();
-        let seed = seed.and_then(|seed| seed.parse().ok()).unwrap_or(SEED);
-        println!("STEER_SEED={seed}");
-        Self(seed)
+/// Devices with addresses and their gateways.
+fn netns(test: &str) -> Option<Netns> {
+    let netns = Netns::new(test)?;
+    for pair in 0..2 {
+        let (one, other) = (2 * pair, 2 * pair + 1);
+        netns.ip(&format!("link add d{one} type veth peer name d{other}"));
     }
-
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).expect("31 bits") % limit
+    for device in 0..4 {
+        // The kernel has no routes to make of its own account, whenever it finds the time.
+        netns.ip(&format!("link set d{device} addrgenmode none"));
+        netns.ip(&format!("address add 10.9.{device}.1/24 dev d{device}"));
+        netns.ip(&format!("link set d{device} up"));
     }
-
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
-    }
-
-    fn hops(&mut self, version: &str) -> String {
-        let mut hops = String::new();
-        for device in 0..4 {
-            if self.below(2) == 0 {
-                let via = match version {
-                    "-4" => String::new(),
-                    _ => format!("via fe80::{} ", self.below(2) + 1),
-                };
-                let weight = self.below(3) + 1;
-                hops.extend([format!(" nexthop {via}dev d{device} weight {weight}")]);
-            }
-        }
-        // One alone is told without its weight.
-        if hops.matches("nexthop").count() == 1 {
-            hops = hops
-                .replace("weight 2", "weight 1")
-                .replace("weight 3", "weight 1");
-        }
-        hops
-    }
-
-    fn leads(&mut self, version: &str) -> (&'static str, String) {
-        match self.below(8) {
-            0..3 => ("", format!(" dev d{}", self.below(4))),
-            3..6 => ("", self.hops(version)),
-            6 => (
-                "",
-                format!(
-                    " nhid {}",
-                    self.below(4) + if version == "-4" { 1 } else { 5 }
-                ),
-            ),
-            _ => (self.of(&["blackhole ", "unreachable "]), String::new()),
-        }
-    }
-
-    /// Something that `ip` may do, or refuse.
-    fn command(&mut self) -> String {
-        let version = self.of(&["-4", "-6"]);
-        if self.below(6) == 0 {
-            let base = if version == "-4" { 0 } else { 4 };
-            let id = base + self.below(3) + 1;
-            return match self.below(5) {
-                0 => format!("nexthop del id {id}"),
-                1 => format!("nexthop del id {}", base + 4),
-                2 => format!(
-                    "nexthop replace id {} group {}/{}",
-                    base + 4,
-                    base + 1,
-                    base + 2
-                ),
-                3 => format!(
-                    "nexthop replace id {} group {}/{},2/{}",
-                    base + 4,
-                    base + 1,
-                    base + 2,
-                    base + 3
-                ),
-                _ => format!("{version} nexthop replace id {id} dev d{}", self.below(4)),
-            };
-        }
-        let verb = self.of(&[
-            "add", "append", "prepend", "replace", "replace", "change", "del", "del",
-        ]);
-        let prefixes = match version {
-            "-4" => ["10.2.0.0/16", "10.2.3.0/24"],
-            _ => ["fd00:2::/64", "fd00:2::7/128"],
-        };
-        let prefix = self.of(&prefixes);
-        let metric = self.of(&["", "", " metric 10", " metric 20"]);
-        let table = self.of(&["", "", "", " table 100", " table 101"]);
-        let protocol = self.of(&["", "", " proto bird"]);
-        if verb == "del" && self.below(2) == 0 {
-            return format!("{version} route del {prefix}{metric}{table}");
-        }
-        let (kind, leads) = self.leads(version);
-        // IPv6's listing leaves out what lies between the next hops of a route that it tells whole
-        // (fib6_dump_node, net/ipv6/ip6_fib.c), so the two kinds are apart.
-        let metric = if version == "-6" && !leads.contains("via") {
-            " metric 30"
-        } else {
-            metric
-        };
-        format!("{version} route {verb} {kind}{prefix}{metric}{table}{protocol}{leads}")
-    }
+    netns.ip("-6 address add fd00:9::1/128 dev d0 nodad");
+    netns.enter();
+    Some(netns)
 }
 
-/// What a table says. Of one metric IPv6 has no order.
+/// Whether `ip` did it.
+fn ip(command: &str) -> bool {
+    let output = Command::new("ip").args(command.split_whitespace()).output();
+    output.expect("ip").status.success()
+}
+
+/// What a table says.
 fn said(table: &RouteTable) -> Vec<String> {
     let mut lines = Vec::new();
     for (prefix, routes) in table.iter() {
-        let mut routes: Vec<_> = routes.iter().collect();
-        if prefix.addr().is_ipv6() {
-            routes.sort_by_key(|route| (route.table, route.metric, format!("{route:?}")));
-        }
         lines.extend(
             routes
                 .iter()
@@ -138,76 +53,206 @@ fn said(table: &RouteTable) -> Vec<String> {
     lines
 }
 
-/// Notes all that the kernel told; whether that was enough.
-async fn note_all(
-    events: &mut RouteEvents,
-    table: &mut RouteTable,
-    told: &mut Vec<String>,
-) -> bool {
-    let mut is_sure = true;
-    // What a command did is told before it ends; only the task that reads has to run.
-    while let Ok(Some(notice)) = timeout(Duration::from_millis(5), events.next()).await {
-        told.push(format!("{notice:?}"));
-        is_sure &= table.note(notice) != Noted::Unsure;
+/// A table that is kept by messages.
+struct Kept {
+    netlink: Netlink,
+    events: RouteEvents,
+    table: RouteTable,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let netlink = Netlink::connect().expect("netlink");
+        let events = RouteEvents::subscribe().expect("subscribe");
+        let table = netlink.route_table(&TABLES).await.expect("list");
+        Self {
+            netlink,
+            events,
+            table,
+        }
     }
-    is_sure
+
+    async fn list(&self) -> RouteTable {
+        self.netlink.route_table(&TABLES).await.expect("list")
+    }
+
+    /// What the kernel told.
+    async fn told(&mut self) -> Vec<RouteNotice> {
+        let mut told = Vec::new();
+        // What a command did is told before it ends; only the task that reads has to run, which it may not
+        // have before the first time is over.
+        for _ in 0..2 {
+            while let Ok(Some(notice)) = timeout(Duration::from_millis(3), self.events.next()).await
+            {
+                told.push(notice);
+            }
+        }
+        told
+    }
+
+    /// Notes what the kernel told of a command; whether that was enough. If it was, the table is as listed.
+    async fn note(&mut self, command: &str) -> bool {
+        let before = said(&self.table);
+        let told = self.told().await;
+        let mut is_sure = true;
+        for notice in &told {
+            is_sure &= self.table.note(notice.clone()) != Noted::Unsure;
+        }
+        let anew = self.list().await;
+        let (kept, listed) = (said(&self.table), said(&anew));
+        let only = |one: &[String], other: &[String]| {
+            let only = one.iter().filter(|line| !other.contains(line));
+            only.map(|line| ["  ", line, "\n"].concat())
+                .collect::<String>()
+        };
+        assert!(
+            !is_sure || kept == listed,
+            "{command}\nbefore:\n  {}\nmessages:\n  {}\nnot listed:\n{}not kept:\n{}",
+            before.join("\n  "),
+            told.iter()
+                .map(|notice| format!("{notice:?}"))
+                .collect::<Vec<_>>()
+                .join("\n  "),
+            only(&kept, &listed),
+            only(&listed, &kept),
+        );
+        if !is_sure {
+            self.table.renew(anew);
+        }
+        is_sure
+    }
 }
 
 #[test]
 fn what_is_told_is_what_is_listed() {
-    let Some(netns) = Netns::new("route-table") else {
+    let Some(_netns) = netns("route-table") else {
         return;
     };
-    for pair in 0..2 {
-        let (one, other) = (2 * pair, 2 * pair + 1);
-        netns.ip(&format!("link add d{one} type veth peer name d{other}"));
-    }
-    for device in 0..4 {
-        netns.ip(&format!("link set d{device} up"));
-    }
-    netns.enter();
     let mut random = Random::from_environment();
     block_on(async {
-        let netlink = Netlink::connect().expect("netlink");
-        let mut events = RouteEvents::subscribe().expect("subscribe");
-        let mut table = netlink.route_table(&TABLES).await.expect("list");
+        let mut kept = Kept::new().await;
         let (mut done, mut unsure) = (0, 0);
         for _ in 0..STEPS {
-            let command = random.command();
-            let words: Vec<_> = command.split_whitespace().collect();
-            let output = std::process::Command::new("ip")
-                .args(&words)
-                .output()
-                .expect("ip");
-            let is_done = output.status.success();
-            done += usize::from(is_done);
-            let (before, mut notices) = (said(&table), Vec::new());
-            let is_sure = note_all(&mut events, &mut table, &mut notices).await;
-            let anew = netlink.route_table(&TABLES).await.expect("list");
-            if is_sure {
-                let (told, listed) = (said(&table), said(&anew));
-                let only = |one: &[String], other: &[String]| {
-                    let only = one.iter().filter(|line| !other.contains(line));
-                    only.map(|line| ["  ", line, "\n"].concat())
-                        .collect::<String>()
-                };
-                assert!(
-                    told == listed,
-                    "{command}\nbefore:\n  {}\nmessages:\n  {}\nnot listed:\n{}not told:\n{}",
-                    before.join("\n  "),
-                    notices.join("\n  "),
-                    only(&told, &listed),
-                    only(&listed, &told),
-                );
-            } else {
-                unsure += 1;
-            }
-            table = anew;
+            let command = random.anything();
+            done += usize::from(ip(&command));
+            unsure += usize::from(!kept.note(&command).await);
         }
         println!(
             "{done} of {STEPS} commands did something; {unsure} times the table was listed anew"
         );
         assert!(done > STEPS / 4, "only {done} commands did something");
-        assert!(unsure < done / 3, "{unsure} of {done}");
+        assert!(unsure < done, "messages were never enough");
+    });
+}
+
+/// What was told before a listing, and is noted after it, changes nothing in the end.
+#[test]
+fn what_is_told_before_a_listing() {
+    const AT_ONCE: usize = 4;
+    let Some(_netns) = netns("route-race") else {
+        return;
+    };
+    let mut random = Random::from_environment();
+    block_on(async {
+        let mut kept = Kept::new().await;
+        let (mut done, mut unsure) = (0, 0);
+        for _ in 0..STEPS / AT_ONCE {
+            let commands: Vec<_> = (0..AT_ONCE).map(|_| random.anything()).collect();
+            let (before, after) = commands.split_at(random.below(AT_ONCE));
+            done += before.iter().filter(|command| ip(command)).count();
+            let listed = kept.list().await;
+            done += after.iter().filter(|command| ip(command)).count();
+            kept.table.renew(listed);
+            unsure += usize::from(!kept.note(&commands.join("\n")).await);
+        }
+        println!("{done} commands did something; {unsure} times the table was listed anew");
+        assert!(done > STEPS / 4, "only {done} commands did something");
+        assert!(unsure < done, "messages were never enough");
+    });
+}
+
+/// While IPv6 routes go and come the kernel's listing may miss others without a word. That is noticed, and
+/// what was known stays.
+#[test]
+fn a_listing_that_misses_routes_is_noticed() {
+    const ROUTES: usize = 3000;
+    const LISTINGS: usize = 20;
+    let Some(netns) = netns("route-misses") else {
+        return;
+    };
+    let batch = |name: &str, lines: &mut dyn Iterator<Item = String>| {
+        let path = std::env::temp_dir().join(format!("{}-{name}", netns.0));
+        std::fs::write(&path, lines.collect::<String>()).expect("write");
+        path
+    };
+    let staying = |index| format!("route add fd01:{index:x}::/48 dev d0\n");
+    let staying = batch("staying", &mut (0..ROUTES).map(staying));
+    let going = |verb: &str, index| format!("route {verb} fd00:{index:x}::/48 dev d0\n");
+    let going = batch(
+        "going",
+        &mut ["add", "del"]
+            .into_iter()
+            .flat_map(|verb| (0..100).map(move |index| going(verb, index))),
+    );
+    assert!(ip(&format!("-6 -batch {}", staying.display())));
+    let count = |table: &RouteTable| {
+        let within = "fd01::/16".parse::<IpNet>().expect("a prefix");
+        table
+            .iter()
+            .filter(|(prefix, _)| within.contains(prefix))
+            .count()
+    };
+    block_on(async {
+        let mut kept = Kept::new().await;
+        assert_eq!(count(&kept.table), ROUTES);
+        let (mut missing, mut noticed) = (0, 0);
+        for _ in 0..LISTINGS {
+            kept.told().await;
+            let mut changes = Command::new("ip")
+                .args(["-6", "-batch"])
+                .arg(&going)
+                .spawn()
+                .expect("ip");
+            // Once it has begun.
+            let first = kept.events.next().await.expect("a notice");
+            let listed = kept.list().await;
+            assert!(changes.wait().expect("ip").success());
+            let told = kept.told().await;
+            let mut told = std::iter::once(&first).chain(&told);
+            let is_noticed = told.any(|notice| kept.table.spoils_listing(notice));
+            missing += usize::from(count(&listed) < ROUTES);
+            noticed += usize::from(is_noticed);
+            assert!(is_noticed || count(&listed) == ROUTES, "{}", count(&listed));
+            kept.table.renew_in_part(listed);
+            assert_eq!(count(&kept.table), ROUTES);
+        }
+        println!(
+            "{missing} of {LISTINGS} listings missed routes; {noticed} times that was possible"
+        );
+    });
+    std::fs::remove_file(staying).expect("remove");
+    std::fs::remove_file(going).expect("remove");
+}
+
+/// What BIRD and FRR do needs no listing: the kernel's messages are enough.
+#[test]
+fn what_routing_daemons_do_is_told() {
+    let Some(_netns) = netns("route-daemons") else {
+        return;
+    };
+    let mut random = Random::from_environment();
+    block_on(async {
+        let mut kept = Kept::new().await;
+        let (mut done, mut most) = (0, 0);
+        for _ in 0..STEPS / 2 {
+            for command in random.of_a_daemon() {
+                done += usize::from(ip(&command));
+                assert!(kept.note(&command).await, "not sure: {command}");
+            }
+            most = most.max(kept.table.len());
+        }
+        println!("{done} commands did something; up to {most} routes");
+        assert!(done > STEPS / 4, "only {done} commands did something");
+        assert!(most > 10, "never more than {most} routes");
     });
 }

@@ -7,13 +7,15 @@ use tokio::time::{sleep_until, timeout_at};
 use super::Follower;
 use crate::{
     commands::{Failure, daemon::Daemon},
-    net::{NetError, Netlink, Noted, RouteEvents},
+    net::{NetError, Netlink, Noted, RouteEvents, RouteNotice},
 };
 
 /// What comes within this time is done at once.
 const GATHER: Duration = Duration::from_millis(2);
 /// In a storm of messages so many times as long as a change takes is left to everything else.
 const REST: u32 = 2;
+/// How often at most all routes are listed at once, if what went meanwhile may have hidden some.
+const LISTINGS: usize = 3;
 /// The least time between two listings of all routes, where messages do not suffice.
 const READ_PAUSE: Duration = Duration::from_millis(500);
 /// All routes are listed this often, whatever the kernel's messages were.
@@ -64,7 +66,12 @@ impl RouteWatch {
             return std::future::pending().await;
         }
         loop {
-            let again = self.read_at.unwrap_or_else(Instant::now) + READ_AGAIN;
+            let pause = if self.must_read {
+                READ_PAUSE
+            } else {
+                READ_AGAIN
+            };
+            let again = self.read_at.unwrap_or_else(Instant::now) + pause;
             let until = self.due.unwrap_or(again);
             let Ok(noted) = timeout_at(until.into(), self.hear()).await else {
                 break;
@@ -120,11 +127,51 @@ impl RouteWatch {
         }
     }
 
+    /// Lists all routes. If that does not succeed as a whole, there is to be another time.
     async fn read(&mut self, netlink: &Netlink) -> Result<(), NetError> {
-        self.follower.read(netlink).await?;
+        let mut heard = Vec::new();
         self.read_at = Some(Instant::now());
-        self.must_read = false;
+        let result = self.list(netlink, &mut heard).await;
+        self.read_at = Some(Instant::now());
+        for notice in heard {
+            self.must_read |= self.follower.note(notice) == Noted::Unsure;
+        }
+        match result {
+            Err(error) if error.is_interrupted() => log::debug!("{error}"),
+            result => result?,
+        }
         Ok(())
+    }
+
+    async fn list(
+        &mut self,
+        netlink: &Netlink,
+        heard: &mut Vec<RouteNotice>,
+    ) -> Result<(), NetError> {
+        for more in (0..LISTINGS).rev() {
+            let listed = self.follower.list(netlink).await?;
+            let until_now = heard.len();
+            self.hear_meanwhile(heard).await;
+            let mut meanwhile = heard[until_now..].iter();
+            let is_whole = !meanwhile.any(|notice| self.follower.table.spoils_listing(notice));
+            if is_whole || more == 0 {
+                self.follower.renew(listed, is_whole);
+                self.must_read = !is_whole;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the kernel told while routes were listed.
+    async fn hear_meanwhile(&mut self, heard: &mut Vec<RouteNotice>) {
+        let Some(events) = &mut self.events else {
+            return;
+        };
+        let until = Instant::now() + GATHER;
+        while let Ok(Some(notice)) = timeout_at(until.into(), events.next()).await {
+            heard.push(notice);
+        }
     }
 }
 
@@ -149,10 +196,8 @@ impl Daemon {
         self.routes.note_all();
         if self.routes.must_read {
             let soonest = self.routes.read_at.map_or(start, |at| at + READ_PAUSE);
-            if soonest > start {
-                // Until then by what is known.
-                self.routes.due = Some(soonest);
-            } else {
+            // Until then by what is known.
+            if soonest <= start {
                 self.routes.read(&self.netlink).await?;
             }
         }
