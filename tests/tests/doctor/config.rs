@@ -176,3 +176,26 @@ test!(routes_that_nobody_follows, |name| {
     let fault = patient.warns("followed_routes", "group default", says, "true")?;
     fault.undone("steerctl detach")
 });
+
+test!(a_probe_target_that_never_answers, |name| {
+    let patient = Patient::unsteered(name)?;
+    let path = write(
+        &patient,
+        PREFIXES,
+        &[
+            ("wg0", "probe = { target = \"10.9.0.99\" }"),
+            ("wg1", "weight = 1"),
+        ],
+    )?;
+    let running = run(&patient, &path)?;
+    let finding = wait::until("a line about the target", Duration::from_secs(20), || {
+        let finding = told(&patient, &[], "probe_target")?;
+        Ok((finding.level == "warn").then_some(finding))
+    })?;
+    assert_eq!(finding.subject, "wg0");
+    let says = "its probe target 10.9.0.99 has never answered for ";
+    assert!(finding.message.starts_with(says), "{finding:?}");
+    let fix = finding.fix.context("a fix")?;
+    assert!(fix.starts_with("ping -I wg0 10.9.0.99; "), "{fix}");
+    running.stop().map(drop)
+});

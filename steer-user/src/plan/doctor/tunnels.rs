@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use steer_common::abi::{Admin, Health};
+use steer_common::abi::{Admin, Health, HealthReason};
 
 use super::{Check, Facts, Judgement, Section, SteeredGroup, SteeredTunnel, fail, ok, or_ok, warn};
 use crate::plan::health::phrase;
@@ -233,3 +233,42 @@ fn judge_health(facts: &Facts<'_>, tunnel: &SteeredTunnel) -> Option<Judgement> 
         Health::Up | Health::Unknown => None,
     }
 }
+
+/// A far end that is there answers within this time.
+const FIRST_ANSWER_SECS: u64 = 5;
+
+pub(super) const PROBE_TARGETS: Check = Check {
+    name: "probe_target",
+    section: Section::Tunnels,
+    fails: None,
+    warns: Some(
+        "The address that was named for a tunnel's probes has never answered: its silent death would not be noticed by probes",
+    ),
+    judge: |facts| {
+        if !facts.is_steering() || facts.probe_targets.is_empty() {
+            return Vec::new();
+        }
+        let problems = facts.probe_targets.iter().filter_map(|(name, target)| {
+            let mut tunnels = facts.steered.tunnels.iter();
+            let tunnel = tunnels.find(|tunnel| tunnel.name == *name)?;
+            let never = tunnel.health == Health::Unknown
+                && tunnel.told.reason == HealthReason::NoAnswerYet
+                && tunnel.health_secs >= Some(FIRST_ANSWER_SECS);
+            if !never {
+                return None;
+            }
+            let message = format!(
+                "its probe target {target} has never answered{}: whether anything comes through is not known, and flows are placed on it all the same",
+                since(tunnel.health_secs)
+            );
+            Some(warn(name, message).with_fix(format!(
+                "ping -I {name} {target}; then name one that answers: probe.target in the file, or --probe-target {name}=ADDR"
+            )))
+        });
+        or_ok(
+            problems.collect(),
+            "probe targets",
+            "those that were named have answered",
+        )
+    },
+};

@@ -45,6 +45,32 @@ fn tunnels() {
 }
 
 #[test]
+fn probe_targets() {
+    let silent: OnFacts = |f| {
+        f.steered.tunnels[0].health = Health::Unknown;
+        f.steered.tunnels[0].told.reason = HealthReason::NoAnswerYet;
+    };
+    assert_eq!(
+        warns("probe_target", AS_THEY_ARE, silent),
+        "warn probe_target: wg0: its probe target 10.9.0.2 has never answered for 2h 1m: whether anything comes through is not known, and flows are placed on it all the same\n    fix: ping -I wg0 10.9.0.2; then name one that answers: probe.target in the file, or --probe-target wg0=ADDR"
+    );
+    // The first answer may be under way.
+    let lately = found("probe_target", AS_THEY_ARE, |f| {
+        f.steered.tunnels[0].health = Health::Unknown;
+        f.steered.tunnels[0].told.reason = HealthReason::NoAnswerYet;
+        f.steered.tunnels[0].health_secs = Some(1);
+    });
+    assert_eq!(lately[0].level, Level::Ok);
+    // Where none was named, WireGuard's signals may be all there is.
+    let unnamed = found("probe_target", AS_THEY_ARE, |f| {
+        f.steered.tunnels[0].health = Health::Unknown;
+        f.steered.tunnels[0].told.reason = HealthReason::NoAnswerYet;
+        f.probe_targets.clear();
+    });
+    assert_eq!(unnamed, []);
+}
+
+#[test]
 fn wireguard() {
     let mut told = Vec::new();
     told.push(fails(
