@@ -1,15 +1,12 @@
-//! The part of `steerctl run` that stays: it follows devices and routes, and forgets idle flows.
+//! The part of `steerctl run` that stays: it follows devices and routes.
 //!
 //! Packets do not depend on it. When it dies they keep their ways, and the
 //! next `run` goes on where it stopped.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use steer_common::{
-    abi::{Cause, Event, EventKind, HookOrder},
-    decide,
-};
+use steer_common::abi::{Cause, Event, EventKind, HookOrder, Settings};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Interval, MissedTickBehavior, interval},
@@ -20,17 +17,19 @@ use super::{
     auto_weights::{self, Controllers},
     detach,
     health::HealthThread,
+    idle::IdleThread,
     manager,
-    routes::{Follower, RouteWatch},
+    routes::RouteWatch,
+    start::Started,
     surroundings::Conflicts,
-    wanted::Wanted,
 };
 use crate::{
     cli::RunArgs,
     config::{Config, Weights},
     datapath::{
+        DatapathError,
         maps::Maps,
-        pins::{DaemonRole, PinDir},
+        pins::{DaemonRole, HAND_OVER, LOCK_PATIENCE, PinDir, WriteLock},
         programs::Programs,
     },
     net::{DeviceEvents, Netlink},
@@ -38,8 +37,8 @@ use crate::{
 
 /// How often the daemon looks whether it is still wanted.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// How often idle flows are removed from the table.
-const COLLECT: Duration = Duration::from_secs(10);
+/// How often it looks after what the kernel does not tell of: rules.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The signals that the daemon heeds.
 pub(super) struct Signals {
@@ -65,12 +64,18 @@ impl Signals {
 enum End {
     /// The operator said so.
     Signal,
-    /// Another steerctl took over, or removed everything.
+    /// Another steerctl took over, or removes everything.
     Replaced,
+    /// Somebody removed pins.
+    Lost(DatapathError),
 }
 
 /// The state of the daemon: all of it can be had again from the pins.
 pub(super) struct Daemon {
+    /// What the maps call it.
+    number: u64,
+    /// Since when they name another one.
+    displaced: Option<Instant>,
     pub(super) pins: PinDir,
     pub(super) maps: Maps,
     pub(super) programs: Programs,
@@ -87,33 +92,31 @@ pub(super) struct Daemon {
     pub(super) conflicts: Conflicts,
     pub(super) health: HealthThread,
     pub(super) routes: RouteWatch,
+    idle: IdleThread,
 }
 
 impl Daemon {
     /// A daemon for what is pinned.
-    pub(super) fn new(
-        pins: PinDir,
-        programs: Programs,
-        args: &RunArgs,
-        order: HookOrder,
-        wanted: Wanted,
-        follower: Follower,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(pins: PinDir, args: &RunArgs, started: Started) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
+        let wanted = started.wanted;
         let probes = wanted.probes.unwrap_or_default();
         Ok(Self {
+            number: started.daemon,
+            displaced: None,
             health: HealthThread::start(pins.clone(), probes)?,
+            idle: IdleThread::start(Maps::open(&pins)?)?,
             pins,
             maps,
-            programs,
+            programs: started.programs,
             args: args.clone(),
             file: wanted.file,
             config: wanted.config,
-            order,
+            order: started.order,
             controllers: Controllers::default(),
             netlink: Netlink::connect()?,
             conflicts: Conflicts::default(),
-            routes: RouteWatch::new(follower)?,
+            routes: RouteWatch::new(started.follower)?,
         })
     }
 
@@ -127,7 +130,7 @@ impl Daemon {
         // What changed between the start and the subscription is looked for at once.
         let mut must_follow = true;
         let mut heartbeat = steady(HEARTBEAT);
-        let mut collect = steady(COLLECT);
+        let mut look_again = steady(LOOK_AGAIN);
         let mut adjust = steady(auto_weights::TICK);
         let is_watched = manager::watchdog().is_some();
         self.note(EventKind::Started, Cause::Daemon, 0);
@@ -142,14 +145,23 @@ impl Daemon {
                         log::warn!("the kernel's device messages stopped; listening anew");
                         events = DeviceEvents::subscribe()?;
                     }
+                    // Of a burst of messages one look tells all.
+                    let more = events.take_all();
+                    log::debug!("device messages: {}", 1 + more);
                     must_follow = !self.follow_or_warn().await;
                     self.routes.devices_changed();
                 }
                 failure = self.health.failure() => return Err(failure),
                 () = self.routes.wait() => self.follow_routes_or_warn().await,
                 _ = heartbeat.tick() => {
-                    if !self.pins.holds_maps() {
-                        break End::Replaced;
+                    if !self.pins.holds_maps()
+                        && let Err(error) = Maps::open(&self.pins)
+                    {
+                        break End::Lost(error);
+                    }
+                    match self.go_on_alone() {
+                        Ok(goes_on) => must_follow |= goes_on,
+                        Err(error) => log::warn!("{error}"),
                     }
                     if is_watched {
                         manager::alive();
@@ -166,20 +178,16 @@ impl Daemon {
                         log::warn!("adjusting weights: {error}");
                     }
                 }
-                _ = collect.tick() => {
-                    if let Err(error) = self.collect_idle() {
-                        log::warn!("removing idle flows: {error}");
-                    }
-                    // The kernel tells of devices, not of rules and routes.
-                    must_follow |= self.has_marks();
-                }
+                // The kernel tells of devices, not of rules and routes.
+                _ = look_again.tick() => must_follow |= self.has_marks(),
             }
         };
         self.health.end();
+        self.idle.end();
         match end {
             End::Signal if !self.args.keep => {
                 manager::stopping("detaching");
-                let _lock = self.pins.lock()?;
+                let _lock = self.pins.lock_within(HAND_OVER)?;
                 if !self.is_current()? {
                     log::info!("another steerctl took over; nothing is removed");
                     return Ok(());
@@ -195,6 +203,7 @@ impl Daemon {
             }
             End::Signal => self.leave("stopped; packets keep being steered (--keep)"),
             End::Replaced => self.leave("replaced by another steerctl"),
+            End::Lost(error) => return Err(error.into()),
         }
         // Only now may another one begin.
         drop(role);
@@ -210,20 +219,42 @@ impl Daemon {
         log::info!("{words}");
     }
 
-    /// Whether what was attached last are the programs of this process.
+    /// Whether nobody else took over, or removed what this one looks after.
     pub(super) fn is_current(&mut self) -> Result<bool, Failure> {
         if !self.pins.holds_maps() || !self.maps.is_pinned(&self.pins) {
             return Ok(false);
         }
-        let own = self.programs.ids()?;
-        // Ids only grow; a hook whose device is gone keeps an old one.
-        let latest = self
-            .maps
-            .hooks()?
-            .iter()
-            .map(|(_, hook)| hook.program_id)
-            .max();
-        Ok(latest.is_none_or(|id| own.contains(&id)))
+        Ok(self.maps.settings()?.daemon == self.number)
+    }
+
+    /// The write lock, unless somebody else holds it for long: what is due is tried again later.
+    pub(super) fn lock(&self) -> Result<WriteLock, DatapathError> {
+        self.pins.lock_within(LOCK_PATIENCE)
+    }
+
+    /// Takes over again, and says so, when the steerctl that took over is not there: it was killed, or it failed,
+    /// before it became the daemon.
+    fn go_on_alone(&mut self) -> Result<bool, Failure> {
+        if self.is_current()? {
+            self.displaced = None;
+            return Ok(false);
+        }
+        let since = *self.displaced.get_or_insert_with(Instant::now);
+        if since.elapsed() < HAND_OVER * 2 {
+            return Ok(false);
+        }
+        let _lock = self.lock()?;
+        if !self.maps.is_pinned(&self.pins) {
+            return Ok(false);
+        }
+        let settings = self.maps.settings()?;
+        self.maps.set_settings(&Settings {
+            daemon: self.number,
+            ..settings
+        })?;
+        log::warn!("the steerctl that took over is gone; going on in its place");
+        self.routes.devices_changed();
+        Ok(true)
     }
 
     /// Follows the devices; what went wrong is tried again at the next heartbeat.
@@ -241,34 +272,9 @@ impl Daemon {
             self.controllers = Controllers::default();
             return Ok(());
         }
-        let _lock = self.pins.lock()?;
+        let _lock = self.lock()?;
         if self.is_current()? {
             self.controllers.tick(&mut self.maps)?;
-        }
-        Ok(())
-    }
-
-    /// Removes the entries of flows that have been idle for longer than their time-out.
-    fn collect_idle(&mut self) -> Result<(), Failure> {
-        let settings = self.maps.settings()?;
-        let now_ns = super::show::now_ns();
-        let mut idle = Vec::new();
-        self.maps.for_each_flow(|key, entry| {
-            if decide::is_idle(&settings, key, entry.phase, entry.last_seen_ns, now_ns) {
-                idle.push((*key, entry.last_seen_ns));
-            }
-        })?;
-        let mut removed = 0;
-        for (key, last_seen_ns) in idle {
-            // One that woke up meanwhile stays.
-            let is_unchanged =
-                |entry: steer_common::abi::FlowEntry| entry.last_seen_ns == last_seen_ns;
-            if self.maps.flow(&key)?.is_some_and(is_unchanged) && self.maps.remove_flow(&key)? {
-                removed += 1;
-            }
-        }
-        if removed > 0 {
-            log::debug!("{removed} idle flows forgotten");
         }
         Ok(())
     }

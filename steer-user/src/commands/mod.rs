@@ -17,6 +17,7 @@ mod flow_moves;
 mod follow;
 mod health;
 mod hooks;
+mod idle;
 mod journal;
 mod machine;
 mod manager;

@@ -69,6 +69,16 @@ pub(super) fn undo(maps: &mut Maps, plan: &Plan, before: &[KnownTunnel]) {
     }
 }
 
+/// Changes again what a plan restored that was not carried out.
+pub(super) fn change_again(known: &[KnownTunnel]) {
+    for tunnel in known.iter().filter(|t| t.info.rp_filter_before != 0) {
+        let is_there = nix::net::if_::if_nametoindex(tunnel.name.as_str()).is_ok();
+        if is_there && let Err(error) = sysctl::set_rp_filter(&tunnel.name, RP_FILTER_LOOSE) {
+            log::warn!("{error}");
+        }
+    }
+}
+
 /// Restores what was changed for a tunnel that leaves, and forgets it.
 pub(super) fn restore(maps: &mut Maps, id: TunnelId) -> Result<(), Failure> {
     let info = maps.tunnel_info(id)?;
@@ -117,7 +127,8 @@ pub(super) fn changed(maps: &Maps) -> Result<Vec<String>, DatapathError> {
 /// Changes what devices brought along that were made anew; to be called before the maps know them.
 pub(super) fn follow(maps: &mut Maps, devices: &Devices) -> Result<(), Failure> {
     for tunnel in state::tunnels(maps)? {
-        let Some(device) = devices.by_name(&tunnel.name) else {
+        let device = devices.by_name(&tunnel.name);
+        let Some(device) = device.filter(|device| device.layer3) else {
             continue;
         };
         let is_new = device.ifindex != tunnel.state.ifindex;
@@ -125,6 +136,12 @@ pub(super) fn follow(maps: &mut Maps, devices: &Devices) -> Result<(), Failure> 
             continue;
         }
         let before = sysctl::rp_filter(&tunnel.name)?.device;
+        // Changed already by an earlier call after which the maps did not get to know the device: what is noted
+        // is what it brought along. Unless that is what all new devices bring along.
+        let is_changed = || sysctl::rp_filter("default").map(|new| new.device != RP_FILTER_LOOSE);
+        if before == RP_FILTER_LOOSE && is_changed()? {
+            continue;
+        }
         maps.set_tunnel_info(
             tunnel.id,
             &TunnelInfo {

@@ -41,46 +41,78 @@ pub(super) fn for_each<const K: usize, const V: usize>(
     map: &MapData,
     mut visit: impl FnMut(&[u8; K], &[u8; V]),
 ) -> io::Result<()> {
-    let mut keys = vec![[0_u8; K]; BATCH];
-    let mut values = vec![[0_u8; V]; BATCH];
-    // Opaque to userspace, at least as large as a key (kernel/bpf/hashtab.c uses a u32).
-    let mut cursor = [0_u8; 256];
-    let mut is_first = true;
-    loop {
-        let mut attributes = Attributes {
-            in_batch: if is_first { 0 } else { cursor.as_ptr() as u64 },
-            out_batch: cursor.as_mut_ptr() as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: u32::try_from(BATCH).expect("a small constant"),
-            map_fd: u32::try_from(map.fd().as_fd().as_raw_fd()).expect("an open descriptor"),
-            ..Attributes::default()
-        };
-        // SAFETY: the pointers are to buffers of `count` keys and values, and to a cursor, which
-        // live through the call; the kernel writes no more than that.
-        let status = unsafe {
-            libc::syscall(
-                libc::SYS_bpf,
-                LOOKUP_BATCH,
-                &raw mut attributes,
-                size_of::<Attributes>(),
-            )
-        };
-        let error = (status < 0).then(io::Error::last_os_error);
-        let is_last = match error {
-            None => false,
-            Some(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-            Some(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
-            Some(error) => return Err(error),
-        };
-        let count = attributes.count as usize;
-        for (key, value) in keys.iter().zip(&values).take(count) {
-            visit(key, value);
+    let mut portions = Portions::default();
+    while let Some(portion) = portions.next(map)? {
+        portion.for_each(|(key, value)| visit(key, value));
+    }
+    Ok(())
+}
+
+/// All entries of a hash, some thousands at a time.
+///
+/// Entries that come or go meanwhile may be seen or not.
+pub(super) struct Portions<const K: usize, const V: usize> {
+    keys: Vec<[u8; K]>,
+    values: Vec<[u8; V]>,
+    /// Opaque to userspace, at least as large as a key (kernel/bpf/hashtab.c uses a u32).
+    cursor: [u8; 256],
+    is_first: bool,
+    is_over: bool,
+}
+
+impl<const K: usize, const V: usize> Default for Portions<K, V> {
+    fn default() -> Self {
+        Self {
+            keys: vec![[0; K]; BATCH],
+            values: vec![[0; V]; BATCH],
+            cursor: [0; 256],
+            is_first: true,
+            is_over: false,
         }
-        if is_last {
-            return Ok(());
+    }
+}
+
+impl<const K: usize, const V: usize> Portions<K, V> {
+    /// The next portion; `None` after the last one. It has to be the same map each time.
+    pub(super) fn next(
+        &mut self,
+        map: &MapData,
+    ) -> io::Result<Option<impl Iterator<Item = (&[u8; K], &[u8; V])>>> {
+        if self.is_over {
+            return Ok(None);
         }
-        is_first = false;
+        let count = loop {
+            let cursor = self.cursor.as_mut_ptr() as u64;
+            let mut attributes = Attributes {
+                in_batch: if self.is_first { 0 } else { cursor },
+                out_batch: cursor,
+                keys: self.keys.as_mut_ptr() as u64,
+                values: self.values.as_mut_ptr() as u64,
+                count: u32::try_from(BATCH).expect("a small constant"),
+                map_fd: u32::try_from(map.fd().as_fd().as_raw_fd()).expect("an open descriptor"),
+                ..Attributes::default()
+            };
+            // SAFETY: the pointers are to buffers of `count` keys and values, and to a cursor, which
+            // live through the call; the kernel writes no more than that.
+            let status = unsafe {
+                libc::syscall(
+                    libc::SYS_bpf,
+                    LOOKUP_BATCH,
+                    &raw mut attributes,
+                    size_of::<Attributes>(),
+                )
+            };
+            let error = (status < 0).then(io::Error::last_os_error);
+            self.is_over = match error {
+                None => false,
+                Some(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                Some(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+                Some(error) => return Err(error),
+            };
+            break attributes.count as usize;
+        };
+        self.is_first = false;
+        Ok(Some(self.keys.iter().zip(&self.values).take(count)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens to devices and their addresses while steer watches.
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
@@ -62,6 +62,11 @@ impl DeviceEvents {
                 return Some(event);
             }
         }
+    }
+
+    /// Takes the events that are there already, for whom a new snapshot tells all of them; how many they were.
+    pub fn take_all(&mut self) -> usize {
+        std::iter::from_fn(|| self.next().now_or_never().flatten()).count()
     }
 }
 

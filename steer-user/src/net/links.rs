@@ -2,46 +2,58 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt;
 use ipnet::IpNet;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoPortKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_proto::sys::protocols::NETLINK_ROUTE;
 
-use super::{Device, Master, MasterKind, NetError, Netlink, Vlan, has_no_mac_header};
+use super::exchange::exchange;
+use super::{Device, Master, MasterKind, NetError, Vlan, has_no_mac_header};
 
-impl Netlink {
-    /// All devices with their addresses, without what WireGuard tells.
-    pub(super) async fn links(&self) -> Result<Vec<Device>, NetError> {
-        let mut devices: Vec<Device> = Vec::new();
-        let mut links = self.handle.link().get().execute();
-        while let Some(message) = links
-            .try_next()
-            .await
-            .map_err(|error| NetError::request("list of devices", error))?
-        {
-            devices.extend(device(&message));
-        }
-        let mut addresses = self.handle.address().get().execute();
-        while let Some(message) = addresses
-            .try_next()
-            .await
-            .map_err(|error| NetError::request("list of addresses", error))?
-        {
-            let Some(device) = devices
-                .iter_mut()
-                .find(|device| device.ifindex == message.header.index)
-            else {
-                continue;
-            };
-            let (own, peer) = ends(&message.attributes);
-            let network = own.and_then(|own| IpNet::new(own, message.header.prefix_len).ok());
-            device.addresses.extend(network);
-            device.peer_addresses.extend(peer);
-        }
-        Ok(devices)
+/// All devices with their addresses, without what WireGuard tells.
+pub(super) async fn all() -> Result<Vec<Device>, NetError> {
+    let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let links = list("list of devices", links).await?;
+    let mut devices: Vec<Device> = links
+        .iter()
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => device(message),
+            _ => None,
+        })
+        .collect();
+    let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    for message in list("list of addresses", addresses).await? {
+        let RouteNetlinkMessage::NewAddress(message) = message else {
+            continue;
+        };
+        let Some(device) = devices
+            .iter_mut()
+            .find(|device| device.ifindex == message.header.index)
+        else {
+            continue;
+        };
+        let (own, peer) = ends(&message.attributes);
+        let network = own.and_then(|own| IpNet::new(own, message.header.prefix_len).ok());
+        device.addresses.extend(network);
+        device.peer_addresses.extend(peer);
     }
+    Ok(devices)
+}
+
+/// A whole listing: who is missing in it is gone.
+async fn list(
+    what: &str,
+    question: RouteNetlinkMessage,
+) -> Result<Vec<RouteNetlinkMessage>, NetError> {
+    let answer = exchange(NETLINK_ROUTE, question.into(), NLM_F_DUMP).await;
+    answer.map_err(|cause| NetError::Request {
+        what: what.into(),
+        cause,
+    })
 }
 
 /// The own address of an address message and, if it is a point-to-point one, the far end's.

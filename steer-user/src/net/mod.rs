@@ -162,7 +162,7 @@ impl Netlink {
 
     /// All devices, their addresses, and what WireGuard tells about itself.
     pub async fn devices(&self) -> Result<Devices, NetError> {
-        let mut devices = self.links().await?;
+        let mut devices = links::all().await?;
         wireguard::ask_all(&mut devices).await;
         Ok(Devices::new(devices))
     }

@@ -101,6 +101,14 @@ impl RouteEvents {
         })
     }
 
+    /// One whose socket failed for good.
+    #[cfg(test)]
+    pub(crate) fn ended() -> Self {
+        Self {
+            notices: futures_util::stream::empty().boxed(),
+        }
+    }
+
     /// The next notice; `None` when the socket failed for good.
     ///
     /// Cancel safe: a dropped call loses no notice.

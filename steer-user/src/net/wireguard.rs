@@ -5,6 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use ipnet::IpNet;
 use log::debug;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
@@ -20,11 +21,16 @@ use netlink_proto::sys::protocols::NETLINK_GENERIC;
 use super::exchange::exchange;
 use super::{Device, Peer, WireGuard, uapi};
 
+/// How many devices are asked at once: each takes a socket, and one that is stuck its time.
+const AT_ONCE: usize = 32;
+
 /// Fills in `wireguard` of every device that is WireGuard and would tell.
 pub(super) async fn ask_all(devices: &mut [Device]) {
-    for device in devices {
-        device.wireguard = ask(device).await;
-    }
+    stream::iter(devices)
+        .for_each_concurrent(AT_ONCE, async |device| {
+            device.wireguard = ask(device).await;
+        })
+        .await;
 }
 
 /// What WireGuard tells of a device now; `None` if it is not WireGuard, or would not tell.

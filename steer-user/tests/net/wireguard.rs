@@ -1,7 +1,9 @@
 //! Userspace WireGuard.
 
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use steer_user::net::Netlink;
 
@@ -80,4 +82,57 @@ fn userspace_wireguard() {
     assert_eq!(wireguard.peers[0].endpoint, "192.0.2.1:51820".parse().ok());
     assert_eq!(wireguard.latest_handshake(), None);
     assert_eq!(wireguard.fwmark, Some(0xca6c));
+}
+
+#[test]
+fn stuck_ones_take_the_time_of_one() {
+    const DEVICES: u32 = 6;
+    let Some(netns) = Netns::new("stuck") else {
+        return;
+    };
+    let names: Vec<String> = (0..DEVICES)
+        .map(|k| format!("st{k}x{}", std::process::id()))
+        .collect();
+    if !netns.try_ip(&format!("tuntap add {} mode tun", names[0])) {
+        println!("SKIP stuck_ones_take_the_time_of_one: no TUN devices");
+        return;
+    }
+    std::fs::create_dir_all("/var/run/wireguard").expect("the directory of sockets");
+    let sockets: Vec<_> = names.iter().map(|name| Stuck::new(name)).collect();
+    for name in &names[1..] {
+        netns.ip(&format!("tuntap add {name} mode tun"));
+    }
+    netns.enter();
+    let began = Instant::now();
+    let devices =
+        block_on(async { Netlink::connect().expect("netlink").devices().await }).expect("devices");
+    let took = began.elapsed();
+    for name in &names {
+        assert_eq!(devices.by_name(name).expect(name).wireguard, None);
+    }
+    println!("{DEVICES} devices whose WireGuard does not answer: {took:?}");
+    assert!(took >= Duration::from_secs(1), "it was not asked: {took:?}");
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    drop(sockets);
+}
+
+/// A socket that is listened to, without an answer.
+struct Stuck(
+    PathBuf,
+    #[expect(dead_code, reason = "listens")] UnixListener,
+);
+
+impl Stuck {
+    fn new(name: &str) -> Self {
+        let path = PathBuf::from(format!("/var/run/wireguard/{name}.sock"));
+        let listener = UnixListener::bind(&path).expect("a socket");
+        Self(path, listener)
+    }
+}
+
+impl Drop for Stuck {
+    fn drop(&mut self) {
+        // It fails only when somebody else has removed it.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }

@@ -92,6 +92,12 @@ impl Running {
         }
     }
 
+    /// The lines up to the one that was waited for last that contain `text`.
+    pub fn lines_with(&self, text: &str) -> Vec<&str> {
+        let lines = self.seen.iter().map(|(_, line)| line.as_str());
+        lines.filter(|line| line.contains(text)).collect()
+    }
+
     /// Waits for a line on standard output that contains `text`.
     pub fn prints(&mut self, text: &str) -> Result<()> {
         self.until(text, |stream, line| {

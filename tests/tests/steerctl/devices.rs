@@ -1,10 +1,11 @@
 //! Devices that come, go, and come back while `run` watches, and devices that are part of others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use steer_common::abi::maps;
 use steer_tests::lab::wait;
-use steer_tests::steerctl::{FAR, Gateway, Reader, Sender, tcx_programs};
+use steer_tests::steerctl::{FAR, Gateway, Reader, Running, Sender, tcx_programs};
 
 use crate::fixture::{all_refused, flows, is_as_before, steer, test};
 
@@ -284,4 +285,59 @@ test!(what_comes_into_the_way_is_told_once, |name| {
     gateway.ip(&["link", "set", "wg1", "mtu", "1420"])?;
     next.stop()?;
     is_as_before(&gateway, &before)
+});
+
+/// `run` of wg0 and wg1, with what it says to whoever looks closely.
+fn talkative(gateway: &Gateway) -> Result<Running> {
+    let mut command = gateway.command();
+    command.args(steer("run", &[])).env("RUST_LOG", "debug");
+    Running::ready(&mut command)
+}
+
+test!(a_burst_of_device_messages, |name| {
+    const DEVICES: usize = 200;
+    let gateway = Gateway::up(name, 2)?;
+    let mut running = talkative(&gateway)?;
+    let batch = gateway.dir().join("burst");
+    let add = |k| format!("link add burst{k} up type veth peer name tsrub{k}\n");
+    std::fs::write(&batch, (0..DEVICES).map(add).collect::<String>())?;
+    gateway.ip(&["-batch", &batch.display().to_string()])?;
+    // What comes last.
+    gateway.ip(&["addr", "add", "10.2.0.77/32", "dev", "lan0"])?;
+    running.says("10.2.0.77, this gateway's own address")?;
+    let looks = running.lines_with("device messages: ");
+    let messages = looks
+        .iter()
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok());
+    let (looks, messages) = (looks.len(), messages.sum::<usize>());
+    println!("{messages} messages of devices: {looks} times everything was looked at");
+    assert!(messages > DEVICES, "{messages} messages");
+    assert!(
+        looks < messages / 3,
+        "{looks} times for {messages} messages"
+    );
+    running.stop().map(drop)
+});
+
+test!(bucket_tables_that_cannot_be_made, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let mut running = talkative(&gateway)?;
+    gateway.ip(&["link", "set", "wg1", "down"])?;
+    health(&gateway, "wg1", "down")?;
+    // The daemon and its threads have their maps, but whoever opens them now fails.
+    let (pin, aside) = (gateway.pin(maps::MOVES), gateway.pin("aside"));
+    std::fs::rename(&pin, &aside)?;
+    std::fs::create_dir(&pin)?;
+    gateway.ip(&["link", "set", "wg1", "up"])?;
+    running.says("making new bucket tables: ")?;
+    let first = Instant::now();
+    running.says("making new bucket tables: ")?;
+    let pause = first.elapsed();
+    println!("tried again after {pause:?}");
+    assert!(pause > Duration::from_millis(500), "{pause:?}");
+    std::fs::remove_dir(&pin)?;
+    std::fs::rename(&aside, &pin)?;
+    running.says("new bucket tables are made")?;
+    used(&gateway, "wg1")?;
+    running.stop().map(drop)
 });

@@ -4,12 +4,14 @@
 mod fixture;
 
 mod changes;
+mod daemon;
 mod devices;
 mod drain;
 mod events;
 mod firewall;
 mod hooks;
 mod hop_weights;
+mod idle;
 mod json;
 mod life;
 mod pins;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{Gateway, Outcome, Refusal, Running, Sender};
+use steer_user::datapath::maps::Maps;
+use steer_user::datapath::pins::PinDir;
 
 use crate::fixture::{forwards, is_as_before, readers, steer, test, total};
 
@@ -334,6 +336,33 @@ test!(strict_filters_are_fixed_and_restored, |name| {
     filter("0")?;
     gateway.done(&["detach"])?;
     assert_eq!(now()?, "0");
+    Ok(())
+});
+
+// A try to follow a new device may fail after its filter was changed and before the maps know the device.
+test!(what_a_filter_was_survives_a_second_try, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    forwards(&gateway)?;
+    for device in ["wg1", "default"] {
+        gateway.sysctl(&format!("net.ipv4.conf.{device}.rp_filter"), "1")?;
+    }
+    let running = gateway.run(&steer("run", &["--fix"])[1..])?;
+    let pins = PinDir::new(gateway.pin_dir());
+    // As the first try leaves it: what is noted is as before, and the filter is loose.
+    let lock = pins.lock()?;
+    gateway.ip(&["link", "del", "wg1"])?;
+    gateway.add_tunnel("wg1")?;
+    gateway.sysctl("net.ipv4.conf.wg1.rp_filter", "2")?;
+    drop(lock);
+    let ifindex = gateway
+        .host()
+        .within(|| Ok(nix::net::if_::if_nametoindex("wg1")?))?;
+    let maps = Maps::open(&pins)?;
+    wait::until("the new wg1 is followed", SOON, || {
+        Ok((maps.tunnel(1)?.ifindex == ifindex).then_some(()))
+    })?;
+    running.stop()?;
+    assert_eq!(gateway.value("net.ipv4.conf.wg1.rp_filter")?, "1");
     Ok(())
 });
 

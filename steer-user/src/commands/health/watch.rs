@@ -24,11 +24,14 @@ use crate::{
         pins::PinDir,
     },
     net::{self, WireGuard},
-    plan::health::{Pace, Transition, Verdict, phrase},
+    plan::health::{Pace, Transition, phrase},
 };
 
 /// How often the maps are looked at and written: tunnels that came and went, and what was measured.
 const REFRESH: Duration = Duration::from_secs(1);
+
+/// When to try again what failed.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What WireGuard told of a tunnel.
 struct Told {
@@ -85,6 +88,8 @@ struct Watch {
     /// What bucket tables and events do not show yet.
     unsettled: Vec<Change>,
     settling: Option<JoinHandle<Settled>>,
+    /// After a failure: when it is tried again.
+    settle_again_ns: Option<u64>,
 }
 
 /// The end of settling: what failed is to be done again.
@@ -104,13 +109,13 @@ impl Watch {
             samples: unbounded_channel(),
             unsettled: Vec::new(),
             settling: None,
+            settle_again_ns: None,
         })
     }
 
     /// Brings everything up to date with the maps and the devices, and tells what was measured.
     fn refresh(&mut self, orders: &Orders) -> Result<(), Failure> {
-        let period_ns = u64::try_from(REFRESH.as_nanos()).unwrap_or(u64::MAX);
-        self.refresh_ns = now_ns().saturating_add(period_ns);
+        self.refresh_ns = now_ns().saturating_add(nanoseconds(REFRESH));
         let Some(devices) = &orders.devices else {
             return Ok(());
         };
@@ -126,13 +131,8 @@ impl Watch {
             let spec = orders.probes.of(&tunnel.name);
             if !self.tunnels.contains_key(&tunnel.id) {
                 let told = self.maps.tunnel_health(tunnel.id)?;
-                let verdict = Verdict {
-                    health: tunnel.state.health,
-                    reason: told.reason,
-                    since_ns: told.since_ns,
-                };
                 self.tunnels
-                    .insert(tunnel.id, Watched::new(tunnel, verdict, spec));
+                    .insert(tunnel.id, Watched::new(tunnel, &told, spec));
             }
             if let Some(watched) = self.tunnels.get_mut(&tunnel.id) {
                 let device = devices.by_name(&tunnel.name);
@@ -213,6 +213,7 @@ impl Watch {
         deadlines
             .filter_map(|watched| watched.machine.deadline_ns())
             .chain(self.pace.wake_ns())
+            .chain(self.settle_again_ns.filter(|_| self.settling.is_none()))
             .fold(self.refresh_ns, u64::min)
     }
 
@@ -263,9 +264,10 @@ impl Watch {
         Ok(())
     }
 
-    /// Begins to settle what is unsettled, unless that is under way.
+    /// Begins to settle what is unsettled, unless that is under way or has just failed.
     fn settle(&mut self) {
-        if self.unsettled.is_empty() || self.settling.is_some() {
+        let rests = self.settle_again_ns.is_some_and(|at_ns| now_ns() < at_ns);
+        if self.unsettled.is_empty() || self.settling.is_some() || rests {
             return;
         }
         let (pins, changes) = (self.pins.clone(), std::mem::take(&mut self.unsettled));
@@ -277,10 +279,27 @@ impl Watch {
 
     fn after_settling(&mut self, settled: Settled) {
         self.settling = None;
-        if let Err((failure, mut changes)) = settled {
-            log::warn!("making new bucket tables: {failure}");
-            changes.append(&mut self.unsettled);
-            self.unsettled = changes;
+        match settled {
+            Ok(()) => {
+                if self.settle_again_ns.take().is_some() {
+                    log::info!("new bucket tables are made");
+                }
+            }
+            Err((failure, mut changes)) => {
+                let is_first = self.settle_again_ns.is_none();
+                let level = if is_first {
+                    log::Level::Warn
+                } else {
+                    log::Level::Debug
+                };
+                log::log!(
+                    level,
+                    "making new bucket tables: {failure}; tried again every {RETRY:?}"
+                );
+                self.settle_again_ns = Some(now_ns().saturating_add(nanoseconds(RETRY)));
+                changes.append(&mut self.unsettled);
+                self.unsettled = changes;
+            }
         }
     }
 
@@ -303,6 +322,10 @@ async fn settled(settling: &mut Option<JoinHandle<Settled>>) -> Settled {
         },
         None => std::future::pending().await,
     }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 async fn sleep_until(at_ns: u64) {

@@ -29,6 +29,8 @@ pub(in crate::commands) struct RouteWatch {
     follower: Follower,
     /// `None` when nothing is followed.
     events: Option<RouteEvents>,
+    /// The messages stopped: when to listen anew.
+    listen_at: Option<Instant>,
     /// When there is something to do.
     due: Option<Instant>,
     /// Messages do not suffice.
@@ -58,26 +60,14 @@ impl RouteWatch {
     ///
     /// Cancel safe: what was heard is noted.
     pub(in crate::commands) async fn wait(&mut self) {
-        let Some(events) = &mut self.events else {
+        if self.events.is_none() {
             return std::future::pending().await;
-        };
+        }
         loop {
             let again = self.read_at.unwrap_or_else(Instant::now) + READ_AGAIN;
             let until = self.due.unwrap_or(again);
-            let Ok(heard) = timeout_at(until.into(), events.next()).await else {
+            let Ok(noted) = timeout_at(until.into(), self.hear()).await else {
                 break;
-            };
-            let noted = if let Some(notice) = heard {
-                self.follower.note(notice)
-            } else {
-                log::warn!("the kernel's route messages stopped; listening anew");
-                // Until then there is nothing to hear.
-                sleep_until((Instant::now() + RETRY).into()).await;
-                match RouteEvents::subscribe() {
-                    Ok(anew) => *events = anew,
-                    Err(error) => log::warn!("{error}"),
-                }
-                Noted::Unsure
             };
             self.must_read |= noted == Noted::Unsure;
             if noted != Noted::Nothing {
@@ -85,6 +75,33 @@ impl RouteWatch {
             }
         }
         self.must_read |= self.due.is_none();
+    }
+
+    /// Hears what the kernel tells. When its messages stop, it listens anew a while later, however often
+    /// somebody stops waiting meanwhile.
+    async fn hear(&mut self) -> Noted {
+        if let Some(listen_at) = self.listen_at {
+            sleep_until(listen_at.into()).await;
+            match RouteEvents::subscribe() {
+                Ok(anew) => (self.events, self.listen_at) = (Some(anew), None),
+                Err(error) => {
+                    log::warn!("{error}");
+                    self.listen_at = Some(Instant::now() + RETRY);
+                }
+            }
+            // Nobody heard what happened meanwhile.
+            return Noted::Unsure;
+        }
+        let heard = match &mut self.events {
+            Some(events) => events.next().await,
+            None => return std::future::pending().await,
+        };
+        if let Some(notice) = heard {
+            return self.follower.note(notice);
+        }
+        log::warn!("the kernel's route messages stopped; listening anew");
+        self.listen_at = Some(Instant::now() + RETRY);
+        Noted::Unsure
     }
 
     /// Devices changed: routes go with them, and the kernel does not always say so.
@@ -139,13 +156,15 @@ impl Daemon {
                 self.routes.read(&self.netlink).await?;
             }
         }
-        let _lock = self.pins.lock()?;
+        let read = start.elapsed();
+        let _lock = self.lock()?;
+        let start = Instant::now();
         if !self.is_current()? {
             return Ok(());
         }
         self.routes.follower.apply(&mut self.maps)?;
         self.tell_of_routes()?;
-        self.routes.rested = Some(Instant::now() + REST * start.elapsed());
+        self.routes.rested = Some(Instant::now() + REST * (read + start.elapsed()));
         Ok(())
     }
 
@@ -155,7 +174,7 @@ impl Daemon {
         if !follower.has_news() && !follower.has_leftovers() {
             return Ok(());
         }
-        let _lock = self.pins.lock()?;
+        let _lock = self.lock()?;
         if !self.is_current()? {
             return Ok(());
         }
@@ -171,5 +190,40 @@ impl Daemon {
             self.routes.told_at = Some(Instant::now());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[test]
+    fn it_listens_anew_however_often_it_is_cancelled() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        runtime.expect("a runtime").block_on(async {
+            let mut watch = RouteWatch {
+                events: Some(RouteEvents::ended()),
+                ..RouteWatch::default()
+            };
+            let begin = Instant::now();
+            let mut was_deaf = false;
+            while begin.elapsed() < 5 * RETRY {
+                let _ = timeout(RETRY / 4, watch.wait()).await;
+                watch.due = None;
+                was_deaf |= watch.listen_at.is_some();
+                if was_deaf && watch.listen_at.is_none() {
+                    break;
+                }
+            }
+            assert!(was_deaf && watch.listen_at.is_none());
+            assert!(watch.must_read, "what nobody heard is to be listed");
+            assert!(begin.elapsed() >= RETRY, "{:?}", begin.elapsed());
+            let again = timeout(RETRY / 4, watch.wait()).await;
+            assert!(again.is_err() && watch.listen_at.is_none(), "it listens");
+        });
     }
 }
