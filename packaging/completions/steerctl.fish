@@ -126,7 +126,7 @@ complete -c steerctl -n "__fish_steerctl_using_subcommand status" -s v -l verbos
 complete -c steerctl -n "__fish_steerctl_using_subcommand status" -s h -l help -d 'Print help'
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l group -d 'Group of the tunnels; needed only where no tunnel is named and there are several' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l rate -d 'Flows to move in a second; 1000 if not given' -r
-complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l config -d 'Configuration file for --save' -r -F
+complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l config -d 'Configuration file for --save; without it, that of the steerctl run that is there, else /etc/steer/steer.toml' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l netns -d 'Work in this named network namespace (see ip-netns(8))' -r
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l pin-dir -d 'Directory of the pinned maps; a bpffs is mounted there if there is none. Two gateways on one machine use two directories' -r -F
 complete -c steerctl -n "__fish_steerctl_using_subcommand weights" -l rebalance -d 'Move live flows, too, until the tunnels have their shares: as few as possible, the longest idle first'

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::CONFIG_DEFAULT;
 use crate::plan::{self, Rate, Since, WeightSpec};
 
 /// Arguments of `weights`.
@@ -29,9 +28,9 @@ pub struct WeightsArgs {
     /// Write the weights into the configuration file as well; comments stay.
     #[arg(long)]
     pub save: bool,
-    /// Configuration file for --save.
-    #[arg(long, value_name = "FILE", requires = "save", default_value = CONFIG_DEFAULT)]
-    pub config: PathBuf,
+    /// Configuration file for --save; without it, that of the steerctl run that is there, else /etc/steer/steer.toml.
+    #[arg(long, value_name = "FILE", requires = "save")]
+    pub config: Option<PathBuf>,
     /// Show the change and what it does to live flows, but do not make it.
     #[arg(long)]
     pub dry_run: bool,

@@ -8,7 +8,7 @@ use steer_common::abi::HookOrder;
 
 use super::ProbeArgs;
 use super::values::{self, Placement};
-use crate::config::{CONFIG_DEFAULT, GROUP_DEFAULT, Weights};
+use crate::config::{GROUP_DEFAULT, Weights};
 use crate::datapath::programs::AttachMode;
 use crate::plan::{
     self, FollowSpec, GroupRequest, HookChoice, IdleSpec, MarkMask, MssClamp, Request, RouteLabel,
@@ -176,7 +176,10 @@ impl SteerArgs {
         Request {
             seed: self.seed.or(request.seed),
             max_flows: self.max_flows.or(request.max_flows),
-            idle: self.idle.or(request.idle),
+            idle: match (self.idle, request.idle) {
+                (Some(own), Some(requested)) => Some(own.over(requested)),
+                (own, requested) => own.or(requested),
+            },
             hook: self.hook.or(request.hook),
             bypass_netfilter: self.bypass_netfilter || request.bypass_netfilter,
             mss_clamp: self.mss_clamp.or(request.mss_clamp),
@@ -191,9 +194,9 @@ impl SteerArgs {
 /// Arguments of `check`.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArgs {
-    /// Configuration file.
-    #[arg(value_name = "FILE", default_value = CONFIG_DEFAULT)]
-    pub file: PathBuf,
+    /// Configuration file; without it, that of the steerctl run that is there, else /etc/steer/steer.toml.
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// Print the JSON schema of configuration files instead.
     #[arg(long, conflicts_with = "file")]
     pub schema: bool,

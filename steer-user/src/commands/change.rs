@@ -1,17 +1,21 @@
 //! `steerctl weights`, `disable`, `enable` and `undrain`: small changes of what is pinned.
 
-use steer_common::abi::{Admin, Cause, Tunnel, TunnelInfo};
+use std::path::Path;
+
+use steer_common::abi::{Admin, Cause, Tunnel, TunnelId, TunnelInfo};
 
 use super::{
-    Context, Failure, colour, journal, print_either, rebalance, requirements, show::live_flows,
-    state, stop::Interrupt,
+    Context, Failure, colour, flow_moves, journal, print_either, rebalance, requirements, routes,
+    running::{self, Running},
+    state,
+    stop::Interrupt,
 };
 use crate::{
     cli::{TunnelArgs, WeightsArgs},
     config::NewWeights,
     datapath::{DatapathError, maps::Maps, mover::Mover},
     output::{AdminReport, LiveFlows, WeightsReport},
-    plan::{self, Change, Existing, PlanError},
+    plan::{self, Change, Existing, Fate, Pinned, PlanError, Served},
 };
 
 /// `steerctl weights`.
@@ -22,9 +26,12 @@ pub(super) async fn weights(context: &Context, args: &WeightsArgs) -> Result<(),
     let mut interrupt = args.rebalance.then(Interrupt::listen).transpose()?;
     let mut maps = Maps::open(&context.pins)?;
     let existing = state::existing(&maps)?;
-    let change = plan::change_weights(&existing, args.group.as_deref(), &args.weights)?;
+    let mut change = plan::change_weights(&existing, args.group.as_deref(), &args.weights)?;
+    let routed = routes::read_pinned(&maps, &state::groups(&maps)?)?;
+    plan::note_routes(&mut change, &existing, &routed);
     // Whatever can be refused is refused before anything is changed.
-    let saved = args.save.then(|| prepare(args, &change)).transpose()?;
+    let config = running::file_or(args.config.as_deref(), Running::of(&context.pins).as_ref());
+    let saved = args.save.then(|| prepare(&config, &change)).transpose()?;
     let moves_flows = args.rebalance && !args.dry_run;
     let pins = &context.pins;
     let _turn = moves_flows.then(|| pins.begin_moving()).transpose()?;
@@ -52,33 +59,35 @@ pub(super) async fn weights(context: &Context, args: &WeightsArgs) -> Result<(),
         None => (LiveFlows::default(), None),
     };
     let mut report = WeightsReport::new(&change, &flows, args.dry_run);
-    report.saved = args.save.then(|| args.config.display().to_string());
+    report.saved = args.save.then(|| config.display().to_string());
     print_either(context, &report, || report.render(colour()))?;
     end.map_or(Ok(()), |end| Err(end.into()))
 }
 
 /// The file with the weights that the group is to have, beside the old one.
-fn prepare(args: &WeightsArgs, change: &Change) -> Result<NewWeights, Failure> {
+fn prepare(config: &Path, change: &Change) -> Result<NewWeights, Failure> {
     let weights: Vec<_> = change
         .tunnels
         .iter()
         .map(|tunnel| (tunnel.name.as_str(), tunnel.weight))
         .collect();
-    Ok(NewWeights::prepare(&args.config, &change.group, &weights)?)
+    Ok(NewWeights::prepare(config, &change.group, &weights)?)
 }
 
 /// `steerctl disable`.
 pub(super) fn disable(context: &Context, args: &TunnelArgs) -> Result<(), Failure> {
     let name = &args.name;
     let mut leaving = None;
-    let plan = |maps: &Maps, existing: &Existing| {
-        let (_, tunnel) = existing.tunnel(name)?;
-        leaving = Some(live_flows(maps, tunnel.id.into())?);
-        Ok(plan::change_admin(existing, name, Admin::Disabled)?)
+    let plan = |maps: &Maps, existing: &Existing, routed: &Pinned| {
+        let change = plan::change_admin(existing, name, Admin::Disabled)?;
+        let served = Served::by(&change, existing, routed);
+        leaving = Some(fate(maps, change.id_of(name)?, &served)?);
+        Ok(change)
     };
     let (_, change) = set_admin(context, args.dry_run, plan)?;
     let mut report = AdminReport::new(&change, args.dry_run);
-    report.live_flows_moved = leaving;
+    report.live_flows_moved = leaving.map(Fate::leave);
+    report.live_flows_to_kernel = leaving.map(Fate::left_to_kernel);
     print_either(context, &report, || report.render(colour()))
 }
 
@@ -101,22 +110,35 @@ fn activate(
     args: &TunnelArgs,
     plan: impl FnOnce(&Existing) -> Result<Change, PlanError>,
 ) -> Result<(), Failure> {
-    let (_, change) = set_admin(context, args.dry_run, |_, existing| Ok(plan(existing)?))?;
+    let (_, change) = set_admin(context, args.dry_run, |_, existing, _| Ok(plan(existing)?))?;
     let report = AdminReport::new(&change, args.dry_run);
     print_either(context, &report, || report.render(colour()))
 }
 
-/// Changes admin states as planned.
+/// What becomes of a tunnel's live flows when it takes none any more.
+pub(super) fn fate(maps: &Maps, id: TunnelId, served: &Served) -> Result<Fate, DatapathError> {
+    let mut fate = Fate::default();
+    flow_moves::for_each_live(maps, |_, entry| {
+        if entry.tunnel == u16::from(id) {
+            fate.add(entry, served);
+        }
+    })?;
+    Ok(fate)
+}
+
+/// Changes admin states as planned. The plan is given what routes made of the groups, too.
 pub(super) fn set_admin(
     context: &Context,
     dry_run: bool,
-    plan: impl FnOnce(&Maps, &Existing) -> Result<Change, Failure>,
+    plan: impl FnOnce(&Maps, &Existing, &Pinned) -> Result<Change, Failure>,
 ) -> Result<(Maps, Change), Failure> {
     requirements::check()??;
     let _lock = context.pins.lock()?;
     let mut maps = Maps::open(&context.pins)?;
     let existing = state::existing(&maps)?;
-    let change = plan(&maps, &existing)?;
+    let routed = routes::read_pinned(&maps, &state::groups(&maps)?)?;
+    let mut change = plan(&maps, &existing, &routed)?;
+    plan::note_routes(&mut change, &existing, &routed);
     if !dry_run && change.is_change() {
         write(&mut maps, &change)?;
         journal::record(&mut maps, &existing, Cause::Operator)?;

@@ -1,12 +1,15 @@
 //! `steerctl check`: what is wrong with a configuration file, or what it would change.
 
 use super::{
-    Context, Failure, difference, outlook::Outlook, print, print_either, requirements,
+    Context, Failure, difference,
+    outlook::Outlook,
+    print, print_either, requirements,
+    running::{self, Running},
     wanted::Wanted,
 };
 use crate::{
     cli::CheckArgs,
-    config::{self, Config, FileError},
+    config::{self, FileError},
     datapath::programs::AttachMode,
     net::Netlink,
     output::CheckReport,
@@ -17,7 +20,8 @@ pub(super) async fn check(context: &Context, args: &CheckArgs) -> Result<(), Fai
     if args.schema {
         return print(config::schema().as_bytes());
     }
-    let path = &args.file;
+    let running = Running::of(&context.pins);
+    let path = &running::file_or(args.file.as_deref(), running.as_ref());
     let config = match config::load(path) {
         Ok(config) => config,
         Err(FileError::Config(error)) => {
@@ -33,21 +37,23 @@ pub(super) async fn check(context: &Context, args: &CheckArgs) -> Result<(), Fai
     let mut report = CheckReport::valid(path, &config);
     // Whoever may not look at what is pinned may check a file all the same.
     if context.pins.is_used() && requirements::check()?.is_ok() {
-        compare(context, config, &mut report).await?;
+        let (wanted, attach) = running::wanted_by(path, config, running.as_ref())?;
+        compare(context, &wanted, attach, &mut report).await?;
     }
     print_either(context, &report, || report.render())
 }
 
-/// Compares a configuration with what is steered now.
+/// Compares what a configuration asks for with what is steered now.
 async fn compare(
     context: &Context,
-    config: Config,
+    wanted: &Wanted,
+    attach: AttachMode,
     report: &mut CheckReport,
 ) -> Result<(), Failure> {
     let pins = &context.pins;
     let netlink = Netlink::connect()?;
     let _lock = pins.lock()?;
-    let outlook = Outlook::of(pins, &netlink, &Wanted::of_config(config), AttachMode::Auto).await?;
+    let outlook = Outlook::of(pins, &netlink, wanted, attach).await?;
     report.difference = difference::report(pins, &outlook)?;
     report.notes = outlook.plan.notes;
     Ok(())

@@ -32,7 +32,7 @@ pub(super) fn count(
     difference: &Difference,
 ) -> Result<DifferenceReport, DatapathError> {
     let (mut moved, mut released) = (0, 0);
-    if !difference.leaving.is_empty() || !difference.removed.is_empty() {
+    if difference.concerns_flows() {
         let settings = maps.settings()?;
         let now_ns = now_ns();
         maps.for_each_flow(|key, entry| {
@@ -40,17 +40,13 @@ pub(super) fn count(
                 return;
             }
             let remote = IpAddr::from(*key.addr(entry.local.other())).to_canonical();
-            // Prefixes do not overlap, so it can only be in the last that begins before it.
-            let behind = difference
-                .removed
-                .partition_point(|net| net.network() <= remote);
-            let before = behind.checked_sub(1).map(|index| difference.removed[index]);
-            if before.is_some_and(|prefix| prefix.contains(&remote)) {
+            if difference.releases(remote) {
                 released += 1;
-            } else if difference
-                .leaving
-                .iter()
-                .any(|id| u16::from(*id) == entry.tunnel)
+            } else if difference.rehomes(entry.home, remote)
+                || difference
+                    .leaving
+                    .iter()
+                    .any(|id| u16::from(*id) == entry.tunnel)
             {
                 moved += 1;
             }

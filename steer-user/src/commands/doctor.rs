@@ -17,13 +17,15 @@ use crate::{
     cli::DoctorArgs,
     datapath::{DatapathError, maps, maps::Maps, pins::PinDir, probe},
     net::{
-        Devices, Family, IngressQdisc, NetError, Netlink, PacketOrigin, RouteQuery, offload, sysctl,
+        Devices, Family, IngressQdisc, NetError, Netlink, PacketOrigin, RouteQuery, ipsec_policies,
+        offload, sysctl,
     },
     output::DoctorReport,
     plan::{
         self,
         doctor::{
             self, Facts, Host, Level, Loaded, PinPlace, Pins, Steered, Sysctls, Traffic, Underlay,
+            XdpFacts,
         },
     },
     sys::{self, Capabilities},
@@ -59,6 +61,7 @@ async fn gather<'a>(
     let (pinned, maps) = pinned(pins)?;
     let named = args.config.as_deref();
     let (config, by_config) = configuration::read(context, netlink, &pinned, named).await?;
+    let probe_targets = configuration::probe_targets(&pinned);
     let steered = match (&maps, by_config) {
         (Some(maps), _) => steered::read(maps)?,
         (None, Some(steered)) => steered,
@@ -79,6 +82,17 @@ async fn gather<'a>(
             other_qdiscs.push((device.name.clone(), kind));
         }
     }
+    let xdp = netlink.xdp_programs().await?;
+    let xdp = xdp.iter().filter_map(|xdp| {
+        let device = there.iter().find(|device| device.ifindex == xdp.ifindex)?;
+        let name = probe::program_name(xdp.id).filter(|name| !name.is_empty());
+        let name = name.map(|name| format!(" ({name})")).unwrap_or_default();
+        Some(XdpFacts {
+            device: device.name.clone(),
+            program: format!("program {}{name}", xdp.id),
+            place: xdp.place,
+        })
+    });
     let prefixes = steered.groups.iter().flat_map(|group| &group.prefixes);
     let forwarding = machine::forwarding(
         netlink,
@@ -109,6 +123,10 @@ async fn gather<'a>(
         config,
         machine: machine::ask(netlink, devices).await?,
         hooks,
+        xdp: xdp.collect(),
+        // Who may not ask is told so by another check.
+        ipsec: ipsec_policies().await.unwrap_or_default(),
+        probe_targets,
         other_qdiscs,
         forwarding,
         sysctls: sysctls(&steered, devices)?,

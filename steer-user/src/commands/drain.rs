@@ -10,15 +10,16 @@ use tokio::time::Instant;
 use super::{
     Context, Failure, change, colour,
     flow_moves::{self, Outcome, Run, Table},
-    print_either,
+    print_either, routes,
     show::live_flows,
+    state,
     stop::{Interrupt, StopError},
 };
 use crate::{
     cli::DrainArgs,
     datapath::{DatapathError, maps::Maps, mover::Mover},
     output::{AdminReport, drain_line},
-    plan::{self, Change, DrainPace, Existing, Rate},
+    plan::{self, Change, DrainPace, Existing, Fate, Pinned, Rate, Served},
 };
 
 /// How often the flows are counted, at most.
@@ -32,10 +33,10 @@ const TELL: Duration = Duration::from_secs(10);
 pub(super) async fn drain(context: &Context, args: &DrainArgs) -> Result<(), Failure> {
     let name = &args.name;
     let (mut interrupt, mut mover) = (None, None);
-    let plan = |_: &Maps, existing: &Existing| {
+    let plan = |_: &Maps, existing: &Existing, routed: &Pinned| {
         // From now on, so that an early signal finds the tunnel in drain, or untouched.
         interrupt = args.wait.then(Interrupt::listen).transpose()?;
-        let change = plan::drain(existing, name, args.force)?;
+        let change = plan::drain(existing, routed, name, args.force)?;
         // What can fail does so before anything is changed.
         mover = args
             .timeout
@@ -160,9 +161,20 @@ impl Wait<'_> {
         flow_moves::record(&self.context.pins, maps, EventKind::DrainDone, of, &total)?;
         if total.left > 0 {
             let (name, left) = (self.name.to_owned(), total.left);
-            total.end = Some(StopError::Stay { name, left });
+            let why = self.why_they_stay(maps)?;
+            total.end = Some(StopError::Stay { name, left, why });
         }
         Ok(total)
+    }
+
+    /// What keeps the flows that are left.
+    fn why_they_stay(&self, maps: &Maps) -> Result<Fate, Failure> {
+        let existing = state::existing(maps)?;
+        let routed = routes::read_pinned(maps, &state::groups(maps)?)?;
+        // As it is now, which may be another thing than at the beginning.
+        let now = plan::change_admin(&existing, self.name, Admin::Drain)?;
+        let served = Served::by(&now, &existing, &routed);
+        Ok(change::fate(maps, self.id, &served)?)
     }
 
     /// Moves what can be moved. A change of the other tunnels only makes a new plan of it.

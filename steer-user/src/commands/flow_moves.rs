@@ -113,7 +113,7 @@ impl Table {
 }
 
 /// Calls `visit` with every flow that is not over.
-fn for_each_live(
+pub(super) fn for_each_live(
     maps: &Maps,
     mut visit: impl FnMut(&FlowKey, &FlowEntry),
 ) -> Result<(), DatapathError> {

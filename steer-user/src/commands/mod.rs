@@ -27,6 +27,7 @@ mod reload;
 mod requirements;
 mod routes;
 mod routing;
+mod running;
 mod show;
 mod snapshot;
 mod start;

@@ -26,9 +26,9 @@ use crate::{
     net::{Device, Devices, Netlink},
     output::{
         CountersReport, FlowReport, FlowTableReport, GroupReport, HookReport, PassedReport,
-        StatusReport, TunnelReport, render_flows,
+        RouteHopReport, RoutesReport, StatusReport, TunnelReport, render_flows,
     },
-    plan::{self, FlowNumbers, Target, health},
+    plan::{self, FlowNumbers, RoutedSet, RoutedShare, Target, health},
     sys,
 };
 
@@ -78,11 +78,8 @@ async fn status_report(
             .iter()
             .filter(|tunnel| tunnel.info.group == u32::from(id))
             .collect();
-        let shares = plan::shares(of_group.iter().map(|tunnel| plan::Candidate {
-            weight: tunnel.info.weight,
-            tier: tunnel.info.tier,
-            takes_new_flows: tunnel.state.takes_new_flows(),
-        }));
+        let routes = routes::report(maps, id, &group, &pinned)?;
+        let shares = shares(&of_group, routes.as_ref());
         let mut reports = Vec::new();
         for (tunnel, share) in of_group.iter().zip(shares) {
             let flows = flows_of.get(&tunnel.id.into()).copied().unwrap_or(0);
@@ -104,7 +101,7 @@ async fn status_report(
             epoch: settings.epoch,
             hooks: hook_reports(&context.pins, maps, netlink, Some(id)).await?,
             tunnels: reports,
-            routes: routes::report(maps, id, &group, &pinned)?,
+            routes,
         });
     }
     Ok(StatusReport {
@@ -126,11 +123,33 @@ async fn status_report(
     })
 }
 
+/// The shares of a group's tunnels, by their own weights and by the routes that its prefixes come from.
+fn shares(tunnels: &[&KnownTunnel], routes: Option<&RoutesReport>) -> Vec<RoutedShare> {
+    let candidate = |tunnel: &&KnownTunnel| plan::Candidate {
+        weight: tunnel.info.weight,
+        tier: tunnel.info.tier,
+        takes_new_flows: tunnel.state.takes_new_flows(),
+    };
+    let candidates: Vec<_> = tunnels.iter().map(candidate).collect();
+    let hop = |hop: &RouteHopReport| {
+        let index = tunnels.iter().position(|tunnel| tunnel.name == hop.name)?;
+        Some((index, hop.weight))
+    };
+    let sets = routes.iter().flat_map(|routes| &routes.sets);
+    let sets: Vec<_> = sets
+        .map(|set| RoutedSet {
+            prefixes: set.prefixes,
+            hops: set.tunnels.iter().filter_map(hop).collect(),
+        })
+        .collect();
+    plan::routed_shares(&candidates, &sets)
+}
+
 fn tunnel_report(
     maps: &Maps,
     devices: &Devices,
     tunnel: &KnownTunnel,
-    share: f64,
+    share: RoutedShare,
     flows: u64,
 ) -> Result<TunnelReport, Failure> {
     let TunnelCounters {
@@ -164,7 +183,9 @@ fn tunnel_report(
         id: tunnel.id,
         ifindex: Some(tunnel.state.ifindex).filter(|ifindex| *ifindex != 0),
         weight: tunnel.info.weight,
-        share,
+        share: share.mean,
+        share_min: share.least,
+        share_max: share.most,
         admin: tunnel.state.admin.name().into(),
         health: tunnel.state.health.name().into(),
         health_reason,

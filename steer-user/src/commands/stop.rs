@@ -8,6 +8,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::plan::Fate;
+
 /// SIGINT and SIGTERM, from now on.
 pub(super) struct Interrupt {
     interrupt: Signal,
@@ -51,9 +53,39 @@ pub(super) enum StopError {
     #[error("stopped waiting: tunnel {name} stays in drain, {left} flows are left")]
     Waiting { name: String, left: u64 },
     #[error("tunnel {name}: {left} flows are still on it, and cannot be moved from here")]
-    Stay { name: String, left: u64 },
+    Stay { name: String, left: u64, why: Fate },
     #[error("tunnel {name}: is {} now, no longer in drain", admin.name())]
     NotInDrain { name: String, admin: Admin },
+}
+
+/// What keeps flows on a tunnel in drain, and what helps.
+fn why_they_stay(name: &str, why: Fate) -> String {
+    let disable = |then: &str| format!("steerctl disable {name}{then}");
+    match why {
+        Fate {
+            pinned: 0,
+            alone: 0,
+            ..
+        } => format!(
+            "drain it on the far gateway, too, which placed them; or {}",
+            disable("")
+        ),
+        Fate {
+            far, pinned, alone, ..
+        } => {
+            let parts = [
+                (alone, "can go by no other tunnel"),
+                (pinned, "have the tunnel's own address"),
+                (far, "were placed by the far gateway: drain it there, too"),
+            ];
+            let parts = parts.iter().filter(|(count, _)| *count > 0);
+            let parts: Vec<String> = parts
+                .map(|(count, what)| format!("{count} {what}"))
+                .collect();
+            let disable = disable(" leaves to the kernel what can go by no other");
+            format!("{}; {disable}", parts.join(", "))
+        }
+    }
 }
 
 impl StopError {
@@ -65,10 +97,40 @@ impl StopError {
             Self::Waiting { name, .. } => {
                 Some(format!("steerctl undrain {name} gives it new flows again"))
             }
-            Self::Stay { name, .. } => Some(format!(
-                "drain it on the far gateway, too, which placed them; or steerctl disable {name}"
-            )),
+            Self::Stay { name, why, .. } => Some(why_they_stay(name, *why)),
             Self::Detached { .. } | Self::NotInDrain { .. } => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_flows_stay() {
+        let hint = |movable, far, pinned, alone| {
+            let why = Fate {
+                movable,
+                far,
+                pinned,
+                alone,
+            };
+            why_they_stay("wg1", why)
+        };
+        assert_eq!(
+            hint(0, 3, 0, 0),
+            "drain it on the far gateway, too, which placed them; or steerctl disable wg1"
+        );
+        assert_eq!(
+            hint(0, 0, 0, 20),
+            "20 can go by no other tunnel; steerctl disable wg1 leaves to the kernel what can go by no other"
+        );
+        assert_eq!(
+            hint(0, 3, 2, 20),
+            "20 can go by no other tunnel, 2 have the tunnel's own address, \
+             3 were placed by the far gateway: drain it there, too; \
+             steerctl disable wg1 leaves to the kernel what can go by no other"
+        );
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn conflicts(maps: &Maps, devices: &Devices) -> Result<BTreeSet<Strin
             found.extend(mtus.map(|mtus| {
                 format!(
                     "group {}: the tunnels' MTUs differ now ({mtus}): what is too big for its tunnel \
-                     may leave by another; steerctl run takes care of it",
+                     may leave by another, until the configuration is read again (SIGHUP) or steer started again",
                     state::decode_name(&group.name)
                 )
             }));

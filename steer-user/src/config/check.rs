@@ -12,10 +12,12 @@ use super::place::{self, Places, Step};
 use super::{Config, Problem, Switch};
 use crate::plan::{self, HookChoice, PlanError};
 
-/// All of it.
-pub(super) fn check(config: &Config, places: &Places<'_>) -> Vec<Problem> {
+/// All of it. Of a configuration that is not whole, because parts of it were not understood, nothing is said to be
+/// missing.
+pub(super) fn check(config: &Config, places: &Places<'_>, is_whole: bool) -> Vec<Problem> {
     let mut found = Found {
         places,
+        is_whole,
         problems: Vec::new(),
     };
     found.groups(config);
@@ -27,6 +29,7 @@ pub(super) fn check(config: &Config, places: &Places<'_>) -> Vec<Problem> {
 
 struct Found<'a> {
     places: &'a Places<'a>,
+    is_whole: bool,
     problems: Vec<Problem>,
 }
 
@@ -38,7 +41,7 @@ impl Found<'_> {
 
     fn groups(&mut self, config: &Config) {
         let groups = &config.groups;
-        if groups.is_empty() {
+        if groups.is_empty() && self.is_whole {
             self.add(&[], &"there is no group", Some("write [[group]]"));
         }
         if groups.len() > GROUPS_MAX {
@@ -47,7 +50,8 @@ impl Found<'_> {
         }
         for (index, group) in groups.iter().enumerate() {
             let path = place::group(index);
-            if groups[..index].iter().any(|other| other.name == group.name) {
+            let has_name = |other: &super::Group| other.name == group.name;
+            if self.is_whole && groups[..index].iter().any(has_name) {
                 let with_name = [&path[..], &[Step::Key("name")]].concat();
                 self.add(
                     &with_name,
@@ -55,7 +59,8 @@ impl Found<'_> {
                     None,
                 );
             }
-            if group.tunnels.is_empty() && groups.len() > 1 {
+            self.empty_lists(&path, group);
+            if group.tunnels.is_empty() && groups.len() > 1 && self.is_whole {
                 let message = format!("group {}: names no tunnel", group.name);
                 let hint = "tunnels are found only for a single group; write [[group.tunnel]]";
                 self.add(&path, &message, Some(hint));
@@ -65,7 +70,7 @@ impl Found<'_> {
                 self.add(&path, &PlanError::TooManyTunnels { count }, None);
             }
             let has_weight = group.tunnels.iter().any(|tunnel| tunnel.weight > 0);
-            if !has_weight && !group.tunnels.is_empty() {
+            if !has_weight && !group.tunnels.is_empty() && self.is_whole {
                 let error = PlanError::AllWeightsZero {
                     group: group.name.clone(),
                 };
@@ -75,6 +80,28 @@ impl Found<'_> {
                 let path = [&path[..], &[Step::Key("prefixes")]].concat();
                 let message = "the prefixes are those of the routes that are followed";
                 self.add(&path, &message, Some("leave out prefixes or follow-routes"));
+            }
+        }
+    }
+
+    /// Lists that are written, but name nothing.
+    fn empty_lists(&mut self, path: &[Step], group: &super::Group) {
+        let is_empty = [
+            (
+                "prefixes",
+                group.prefixes.is_empty() && group.follow_routes == Switch::Off,
+                "name the remote networks, or leave it out to take what the tunnels' allowed IPs have in common",
+            ),
+            (
+                "tunnel",
+                group.tunnels.is_empty(),
+                "write [[group.tunnel]], or leave it out to take all WireGuard devices",
+            ),
+        ];
+        for (key, is_empty, hint) in is_empty {
+            let path = [path, &[Step::Key(key)]].concat();
+            if self.is_whole && is_empty && self.places.has(&path) {
+                self.add(&path, &"is empty", Some(hint));
             }
         }
     }
@@ -100,7 +127,7 @@ impl Found<'_> {
             config.hook,
             Some(HookChoice::Mode(HookMode::Ingress | HookMode::Mark))
         );
-        if needs_one && !has_any && !config.groups.is_empty() {
+        if needs_one && !has_any && !config.groups.is_empty() && self.is_whole {
             let hint = "write iface = [\"lan0\"] in a group, or hook = \"egress\"";
             self.add(&[Step::Key("hook")], &PlanError::NoIface, Some(hint));
         }

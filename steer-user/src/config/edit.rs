@@ -41,9 +41,40 @@ pub fn set_weights(
             set(tunnel, "weight", i64::from(*weight));
         }
     }
-    let edited = document.to_string();
+    let edited = with_line_ends_of(text, &document.to_string());
     Config::parse(&edited)?;
     Ok(edited)
+}
+
+/// An edited text with the line ends of the old one: `toml_edit` writes only `\n`. Lines are edited or added, never
+/// removed.
+fn with_line_ends_of(old: &str, edited: &str) -> String {
+    let mut old = old.split_inclusive('\n').peekable();
+    let body = |line: &str| line.trim_end_matches(['\r', '\n']).to_owned();
+    let mut lines = edited.split_inclusive('\n').peekable();
+    let mut text = String::new();
+    let mut end = "\n";
+    while let Some(line) = lines.next() {
+        let next_is_old = lines
+            .peek()
+            .zip(old.peek())
+            .is_some_and(|(next, old)| body(next) == body(old));
+        let is_old = old.peek().is_some_and(|old| body(old) == body(line));
+        // One that was added ends like the one before it.
+        if is_old || !next_is_old {
+            end = match old.next() {
+                Some(old) if old.ends_with("\r\n") => "\r\n",
+                Some(old) if old.ends_with('\n') => "\n",
+                // The last line may have none.
+                _ => end,
+            };
+        }
+        text.push_str(&body(line));
+        if line.ends_with('\n') {
+            text.push_str(end);
+        }
+    }
+    text
 }
 
 /// The table of this name, in an array of tables of either notation.
@@ -125,6 +156,23 @@ tunnel = [{ name = "wg2", weight = 1 }, { name = "wg3" }]
         // What is so already is not touched.
         let same = set_weights(TEXT, "default", &[("wg0", 3), ("wg1", 1)]);
         assert_eq!(same.as_deref(), Ok(TEXT));
+    }
+
+    #[test]
+    fn line_ends_stay() {
+        let dos = |text: &str| text.replace('\n', "\r\n");
+        for weights in [&[("wg0", 5)][..], &[("wg1", 4), ("wg0", 3)]] {
+            let edited = set_weights(TEXT, "default", weights).expect("edited");
+            let of_dos = set_weights(&dos(TEXT), "default", weights).expect("edited");
+            assert_eq!(of_dos, dos(&edited));
+        }
+        // Of both kinds, each line keeps its own.
+        let mixed = TEXT.replacen('\n', "\r\n", 4);
+        let edited = set_weights(&mixed, "default", &[("wg0", 5)]).expect("edited");
+        assert_eq!(edited, mixed.replace("weight = 3 ", "weight = 5 "));
+        let open = "[[group]]\r\n[[group.tunnel]]\r\nname = \"wg0\"";
+        let edited = set_weights(open, "default", &[("wg0", 5)]).expect("edited");
+        assert_eq!(edited, format!("{open}\r\nweight = 5\r\n"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -91,13 +91,22 @@ fn parent(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("/"))
 }
 
+/// An empty file that only its owner may open. Errors are the kernel's own: those of `tempfile` name a file that
+/// nobody knows.
+fn make_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let make = |path: &Path| {
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true).mode(0o600);
+        options.open(path)
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".steer-").make_in(parent(path), make)
+}
+
 /// A file of the same mode and owner, in the same directory, and on the disk.
 fn write_beside(path: &Path, text: &str) -> io::Result<NamedTempFile> {
     let old = fs::metadata(path)?;
-    let mut file = tempfile::Builder::new()
-        .prefix(".steer-")
-        .permissions(Permissions::from_mode(0o600))
-        .tempfile_in(parent(path))?;
+    let mut file = make_beside(path)?;
     file.as_file_mut().write_all(text.as_bytes())?;
     let new = file.as_file().metadata()?;
     if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
@@ -139,6 +148,14 @@ mod tests {
         assert_eq!(mode & 0o777, 0o640);
         assert!(fs::symlink_metadata(&link).expect("metadata").is_symlink());
         assert_eq!(entries(dir.path()), 2);
+    }
+
+    #[test]
+    fn errors_name_the_file_that_is_wanted() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let gone = dir.path().join("gone");
+        let error = make_beside(&gone.join("steer.toml")).expect_err("no directory");
+        assert_eq!(error.to_string(), "No such file or directory (os error 2)");
     }
 
     #[test]

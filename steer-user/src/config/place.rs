@@ -43,6 +43,24 @@ impl Places<'_> {
         }
     }
 
+    /// Whether there is something at the end of a path.
+    pub(super) fn has(&self, path: &[Step]) -> bool {
+        let mut steps = path.iter();
+        let Some(Step::Key(first)) = steps.next() else {
+            return false;
+        };
+        let first = self.tree.get(*first).map(Spanned::get_ref);
+        let found = steps.try_fold(first, |value, step| {
+            let next = match (step, value?) {
+                (Step::Key(name), DeValue::Table(table)) => table.get(*name),
+                (Step::Index(index), DeValue::Array(array)) => array.get(*index),
+                _ => None,
+            };
+            next.map(|next| Some(next.get_ref()))
+        });
+        found.flatten().is_some()
+    }
+
     fn start(&self, path: &[Step]) -> usize {
         let mut steps = path.iter();
         let Some(Step::Key(first)) = steps.next() else {

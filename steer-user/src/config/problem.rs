@@ -111,6 +111,11 @@ pub(super) fn in_our_words(message: &str) -> (String, Option<String>) {
                 ("an array of tables", Some("write [[…]] for […]".to_owned()))
             }
             "a sequence" => ("an array", None),
+            "u8" | "u16" | "u32" | "u64" | "usize" => ("a number from 0", None),
+            "i8" | "i16" | "i32" | "i64" | "isize" => ("a whole number", None),
+            "f32" | "f64" => ("a number", None),
+            "a boolean" => ("true or false", None),
+            "a string" | "a borrowed string" => ("a text in quotes", None),
             wanted => (wanted, None),
         };
         return (format!("{found}, where {wanted} should be"), hint);

@@ -24,9 +24,19 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
     let mut problems: Vec<(usize, Problem)> = Vec::new();
     loop {
         let error = match Config::deserialize(Deserializer::from(tree.clone())) {
-            // What is not understood would only bring on more of the same.
-            Ok(config) if problems.is_empty() => return checked(config, text, tree.get_ref()),
-            Ok(_) => break,
+            Ok(config) => {
+                let places = Places {
+                    text,
+                    tree: tree.get_ref(),
+                };
+                // What is missing may have been taken out.
+                let is_whole = problems.is_empty();
+                let found = check::check(&config, &places, is_whole);
+                if is_whole && found.is_empty() {
+                    return Ok(config);
+                }
+                return Err(ConfigError::new(in_order(problems).chain(found).collect()));
+            }
             Err(error) => error,
         };
         let removed = error.span().and_then(|span| remove(tree.get_mut(), &span));
@@ -39,19 +49,13 @@ pub(super) fn read(text: &str) -> Result<Config, ConfigError> {
             break;
         }
     }
-    problems.sort_by_key(|(start, _)| *start);
-    let problems = problems.into_iter().map(|(_, problem)| problem);
-    Err(ConfigError::new(problems.collect()))
+    Err(ConfigError::new(in_order(problems).collect()))
 }
 
-/// The configuration, if it makes sense.
-fn checked(config: Config, text: &str, tree: &DeTable<'_>) -> Result<Config, ConfigError> {
-    let problems = check::check(&config, &Places { text, tree });
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(ConfigError::new(problems))
-    }
+/// Problems in the order of what they are about.
+fn in_order(mut problems: Vec<(usize, Problem)>) -> impl Iterator<Item = Problem> {
+    problems.sort_by_key(|(start, _)| *start);
+    problems.into_iter().map(|(_, problem)| problem)
 }
 
 fn of_error(text: &str, error: &Error, key: String) -> Problem {

@@ -80,10 +80,11 @@ probe = { target = "x", interval = "1ms" }
         [
             "line 2: hook: \"sideways\": no such choice",
             "line 3: wieghts: unknown key",
-            "line 4: bypass-netfilter: string \"yes\", where a boolean should be",
+            "line 4: bypass-netfilter: string \"yes\", where true or false should be",
             "line 6: idle.upd: unknown key",
             "line 7: idle.tcp: idle time \"soon\" is not a time",
             "line 9: group.prefixes: prefix 10.3.0.1/16 has bits set behind its length",
+            "line 9: group.prefixes: the prefixes are those of the routes that are followed",
             "line 10: group.follow-routes.tables: \"-1\" is neither a name nor a number",
             "line 10: group.follow-routes.protocol: unknown key",
             "line 11: group.iface: \"a/b\" is not a device name: 1 to 15 characters without space and slash",
@@ -91,7 +92,7 @@ probe = { target = "x", interval = "1ms" }
             "line 13: group.tunnel.weight: 70000 is not in 0 to 65535",
             "line 14: group.tunnel.id: 255 is not in 0 to 254",
             "line 17: group.tunnel.weight: string \"3\", where a number from 0 to 65535 should be",
-            "line 18: group.tunnel.probe.target: invalid IP address syntax",
+            "line 18: group.tunnel.probe.target: \"x\" is not an IP address",
             "line 18: group.tunnel.probe.interval: probe interval \"1ms\" is not a time between 20ms and 10s",
         ]
     );
@@ -108,7 +109,22 @@ probe = { target = "x", interval = "1ms" }
             (3, "did you mean `weights`?"),
             (6, "did you mean `udp`?"),
             (9, "the network is 10.3.0.0/16"),
+            (9, "leave out prefixes or follow-routes"),
             (10, "did you mean `protocols`?"),
+        ]
+    );
+}
+
+#[test]
+fn types_in_words() {
+    let text = "[[group]]\nfollow-routes = { metric-max = \"x\" }\niface = [3]\n[[group.tunnel]]\nname = \"wg0\"\n\
+                probe = { degraded-loss = \"x\" }";
+    assert_eq!(
+        wrong(text),
+        [
+            "line 2: group.follow-routes.metric-max: string \"x\", where a number from 0 should be",
+            "line 3: group.iface: integer `3`, where a text in quotes should be",
+            "line 6: group.tunnel.probe.degraded-loss: string \"x\", where a number should be",
         ]
     );
 }
@@ -173,6 +189,15 @@ id = 3
         ]
     );
     assert_eq!(wrong(""), ["line 1: there is no group"]);
+    assert_eq!(
+        wrong("[[group]]\nprefixes = []\ntunnel = []"),
+        [
+            "line 2: group.prefixes: is empty",
+            "line 3: group.tunnel: is empty",
+        ]
+    );
+    let follows = "[[group]]\nfollow-routes = true\nprefixes = []\niface = []";
+    assert!(Config::parse(follows).is_ok());
     let lan = "[[group]]\niface = [\"lan0\", \"wg0\", \"lan0\"]\n[[group.tunnel]]\nname = \"wg0\"";
     assert_eq!(
         wrong(lan),

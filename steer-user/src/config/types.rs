@@ -155,6 +155,7 @@ fn weight_default() -> u32 {
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ProbeTable {
     /// Whom to send echo requests to, through the tunnel; the far end's tunnel address if not given.
+    #[serde(deserialize_with = "values::address")]
     #[schemars(with = "String")]
     pub target: Option<IpAddr>,
     /// Time between two probes.

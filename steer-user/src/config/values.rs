@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -275,6 +276,12 @@ fn prefix<'de, D: Deserializer<'de>>(from: D) -> Result<IpNet, D::Error> {
         Some(hint) => D::Error::custom(format!("{error}\n{hint}")),
         None => D::Error::custom(error),
     })
+}
+
+pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<IpAddr>, D::Error> {
+    let text = Cow::<str>::deserialize(from)?;
+    let wrong = |_| D::Error::custom(format!("{text:?} is not an IP address"));
+    text.parse().map(Some).map_err(wrong)
 }
 
 pub(super) fn interval<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {

@@ -59,6 +59,13 @@ pub fn are_jitted(ids: &[u32]) -> Option<bool> {
         .reduce(|all, one| all && one)
 }
 
+/// The name of a loaded program; it may be empty.
+pub fn program_name(id: u32) -> Option<String> {
+    let mut loaded = loaded_programs().filter_map(Result::ok);
+    let found = loaded.find(|program| program.id() == id)?;
+    Some(found.name_as_str()?.to_owned())
+}
+
 /// The programs at a hook's place, in the order in which they see packets; `None` where the kernel
 /// has no TCX, or the device is gone.
 pub fn tcx_programs(device: &str, kind: HookKind) -> Option<Vec<TcxProgram>> {

@@ -7,6 +7,7 @@ mod device;
 mod echo;
 mod events;
 mod exchange;
+mod ipsec;
 mod links;
 mod listing;
 mod lookup;
@@ -26,12 +27,14 @@ mod rules;
 pub mod sysctl;
 mod uapi;
 mod wireguard;
+mod xdp;
 
 use std::io;
 
 pub use device::{Device, Devices, Master, MasterKind, Peer, Vlan, WireGuard, has_no_mac_header};
 pub use echo::Echo;
 pub use events::{DeviceEvent, DeviceEvents};
+pub use ipsec::{IpsecPolicy, ipsec_policies};
 pub use lookup::{KernelRoute, PacketOrigin, RouteQuery};
 pub use marks::{MarkUser, mark_users};
 pub use netfilter::{DevicePattern, DeviceSet, Finding, FindingKind, Netfilter, PacketFamily};
@@ -46,6 +49,7 @@ pub use routing::{Family, OwnRouting, ROUTE_PROTOCOL};
 pub use rule::{MarkRule, Rule, RuleAction};
 pub use rules::RuleChanges;
 pub use wireguard::ask as ask_wireguard;
+pub use xdp::XdpProgram;
 
 /// Why the kernel did not tell or do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -190,13 +190,16 @@ pub struct AdminReport {
     pub group: String,
     /// All its tunnels.
     pub tunnels: Vec<AdminRow>,
-    /// Live flows that leave their tunnel at their next packet, or were moved after a drain's time-out;
+    /// Live flows that go to another tunnel at their next packet, or were moved after a drain's time-out;
     /// `null` where none leaves.
     pub live_flows_moved: Option<u64>,
     /// Whether the change was only shown.
     pub dry_run: bool,
     /// Live flows that are left on a tunnel in drain; `null` for the other verbs.
     pub live_flows_left: Option<u64>,
+    /// Live flows of a disabled tunnel that are left to the kernel, because no other tunnel can take them;
+    /// `null` for the other verbs.
+    pub live_flows_to_kernel: Option<u64>,
     /// What the operator should know.
     #[serde(skip)]
     pub notes: Vec<String>,
@@ -240,6 +243,7 @@ impl AdminReport {
             live_flows_moved: None,
             dry_run,
             live_flows_left: None,
+            live_flows_to_kernel: None,
             notes: change.notes.clone(),
         }
     }
@@ -275,6 +279,12 @@ impl AdminReport {
                 writeln!(out, "live flows moved: {moved}\nlive flows left: {left}")
             }
         };
+        if let Some(flows @ 1..) = self.live_flows_to_kernel {
+            let line = format!(
+                "live flows left to the kernel, because no other tunnel can take them: {flows}"
+            );
+            let _ = writeln!(out, "{}", paint(&line, Tone::Warning, colour));
+        }
         finish(out, &self.notes, self.dry_run, colour)
     }
 }
@@ -418,5 +428,15 @@ mod tests {
         );
         report.live_flows_moved = None;
         assert_eq!(last(&report), ["live flows left: 3", "a note"]);
+        (report.live_flows_moved, report.live_flows_left) = (Some(0), None);
+        report.live_flows_to_kernel = Some(60);
+        assert_eq!(
+            last(&report),
+            [
+                "live flows that move at their next packet: 0",
+                "live flows left to the kernel, because no other tunnel can take them: 60",
+                "a note"
+            ]
+        );
     }
 }

@@ -127,6 +127,8 @@ pub struct EventReport {
     pub flow: Option<MovedFlow>,
     /// When, in nanoseconds of the clock that the maps use.
     pub at_ns: Option<u64>,
+    /// The number of the tunnel that it is about.
+    pub tunnel_id: Option<u32>,
 }
 
 /// A value that changed.
@@ -203,7 +205,7 @@ impl EventReport {
     fn of_event(event: &Event, names: &NameBook) -> Self {
         let name = || Some(decode_name(&event.name)).filter(|name| !name.is_empty());
         let mut report = Self {
-            event: event.kind.name().into(),
+            event: event_name(event).into(),
             group: names.group(event.group),
             cause: Some(event.cause)
                 .filter(|cause| *cause != Cause::Unset)
@@ -257,11 +259,18 @@ impl EventReport {
             | EventKind::TunnelAdded
             | EventKind::TunnelRemoved
             | EventKind::DrainDone => {
+                report.tunnel_id = Some(event.tunnel);
                 report.tunnel = name().or_else(|| Some(names.tunnel(event.tunnel)));
             }
             _ => {}
         }
         report
+    }
+
+    /// The tunnel's number, behind something.
+    fn id(&self, before: &str) -> String {
+        let text = |id| format!("{before}id {id}");
+        self.tunnel_id.map_or_else(String::new, text)
     }
 
     /// A line for people: when, what, about what, before → after, why, who.
@@ -285,12 +294,13 @@ impl EventReport {
             ("rebalanced" | "drain_done", _, Some(left)) => {
                 format!("{} flows moved, {left} left", self.count.unwrap_or(0))
             }
-            ("routes_changed", Some(before), Some(after)) => {
+            ("routes_changed" | "prefixes_changed", Some(before), Some(after)) => {
                 let count = self.count.unwrap_or(0);
                 format!("{count} prefixes, {before} → {after}")
             }
             ("reloaded", ..) => format!("{} changes", self.count.unwrap_or(0)),
-            ("tunnel_added", _, Some(weight)) => format!("weight {weight}"),
+            ("tunnel_added", _, Some(weight)) => format!("weight {weight}{}", self.id(", ")),
+            ("tunnel_removed", ..) => self.id(""),
             (_, Some(before), Some(after)) => format!("{before} → {after}"),
             (_, Some(only), None) | (_, None, Some(only)) => only.to_string(),
             (_, None, None) => String::new(),
@@ -317,6 +327,14 @@ impl MovedFlow {
             endpoint(self.src_addr, self.src_port),
             endpoint(self.dst_addr, self.dst_port)
         )
+    }
+}
+
+/// The name of an event. Many prefixes at once are one event, whether routes changed or somebody wrote others.
+fn event_name(event: &Event) -> &'static str {
+    match (event.kind, event.cause) {
+        (EventKind::RoutesChanged, Cause::Operator | Cause::Config) => "prefixes_changed",
+        (kind, _) => kind.name(),
     }
 }
 

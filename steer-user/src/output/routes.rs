@@ -4,6 +4,9 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::Colour;
+use super::table::{Tone, paint};
+
 /// A group that follows routes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoutesReport {
@@ -36,8 +39,8 @@ pub struct RouteHopReport {
 }
 
 impl RoutesReport {
-    /// One line, and one for each set.
-    pub(super) fn render(&self) -> String {
+    /// One line, and one for each set; those of which no tunnel takes new flows stand out.
+    pub(super) fn render(&self, takes_new_flows: impl Fn(&str) -> bool, colour: Colour) -> String {
         let mut out = format!(
             "  follows routes: {}",
             count(self.prefixes, "prefix", "prefixes")
@@ -53,7 +56,14 @@ impl RoutesReport {
                 .map(|hop| format!("{}={}", hop.name, hop.weight))
                 .collect();
             let prefixes = count(set.prefixes, "prefix", "prefixes");
-            let _ = writeln!(out, "    {prefixes} over {}", hops.join(" "));
+            let line = format!("{prefixes} over {}", hops.join(" "));
+            let line = if set.tunnels.iter().any(|hop| takes_new_flows(&hop.name)) {
+                line
+            } else {
+                let warning = format!("{line}: none takes new flows, they are left to the kernel");
+                paint(&warning, Tone::Bad, colour)
+            };
+            let _ = writeln!(out, "    {line}");
         }
         out
     }
@@ -100,10 +110,15 @@ mod tests {
                 },
             ],
         };
-        insta::assert_snapshot!(report.render(), @r"
+        insta::assert_snapshot!(report.render(|_| true, Colour::Off), @r"
           follows routes: 12 prefixes; 1 inside them left to the kernel
             11 prefixes over wg0=1 wg1=1
             1 prefix over wg0=3
+        ");
+        insta::assert_snapshot!(report.render(|name| name != "wg0", Colour::Off), @r"
+          follows routes: 12 prefixes; 1 inside them left to the kernel
+            11 prefixes over wg0=1 wg1=1
+            1 prefix over wg0=3: none takes new flows, they are left to the kernel
         ");
     }
 

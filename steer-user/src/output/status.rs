@@ -84,7 +84,8 @@ pub struct TunnelReport {
     pub ifindex: Option<u32>,
     /// Weight.
     pub weight: u32,
-    /// Share of new flows that it gets now, 0 to 1.
+    /// Share of new flows that it gets now, 0 to 1; the mean over the prefixes, where routes lead to them by
+    /// different tunnels.
     pub share: f64,
     /// `active`, `drain` or `disabled`.
     pub admin: String,
@@ -120,6 +121,10 @@ pub struct TunnelReport {
     pub handshake_age_secs: Option<u64>,
     /// Its tier: tunnels of a larger one take new flows only while none of a smaller one can.
     pub tier: u32,
+    /// The smallest share of the new flows to any prefix.
+    pub share_min: f64,
+    /// The largest.
+    pub share_max: f64,
 }
 
 impl StatusReport {
@@ -216,7 +221,11 @@ impl GroupReport {
             let _ = writeln!(out, "  {what}: {}", self.render_hooks(hook, colour));
         }
         if let Some(routes) = &self.routes {
-            out.push_str(&routes.render());
+            let takes = |name: &str| {
+                let mut tunnels = self.tunnels.iter();
+                tunnels.any(|tunnel| tunnel.name == name && tunnel.takes_new_flows())
+            };
+            out.push_str(&routes.render(takes, colour));
         }
         if takes_new == 0 {
             let warning = "no tunnel takes new flows: they are left to the kernel";
@@ -279,6 +288,20 @@ impl TunnelReport {
         "REASON",
     ];
 
+    /// The share, or from which to which it is, by prefix.
+    fn shares(&self) -> String {
+        let (least, most) = (percent(self.share_min), percent(self.share_max));
+        if least == most {
+            return most;
+        }
+        format!("{} to {most}", least.trim_end_matches(" %"))
+    }
+
+    /// Whether new flows of a route that leads over it may go by it.
+    fn takes_new_flows(&self) -> bool {
+        self.admin == "active" && self.health != "down" && self.weight > 0
+    }
+
     /// What is in one of [`TunnelReport::COLUMNS`].
     fn cell(&self, column: &str) -> Cell {
         let or_dash = |text: Option<String>| number(&text.unwrap_or_else(|| "-".into()));
@@ -287,7 +310,7 @@ impl TunnelReport {
             "ID" => number(&self.id),
             "TIER" => number(&self.tier),
             "WEIGHT" => number(&self.weight),
-            "SHARE" => number(&percent(self.share)),
+            "SHARE" => number(&self.shares()),
             "ADMIN" if self.admin == "active" => text(&self.admin),
             "ADMIN" => text(&self.admin).toned(Tone::Warning),
             "HEALTH" => text(&self.health).toned(match self.health.as_str() {

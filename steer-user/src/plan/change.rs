@@ -2,7 +2,7 @@
 
 use steer_common::abi::{Admin, GroupId, Health, TunnelId};
 
-use super::{Existing, ExistingGroup, ExistingTunnel, PlanError, WeightSpec};
+use super::{Candidate, Existing, ExistingGroup, ExistingTunnel, PlanError, WeightSpec, shares};
 
 /// A group's tunnels before and after.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,8 +128,8 @@ pub fn change_weights(
     Ok(change(group, |tunnel| (weight(tunnel), tunnel.admin)))
 }
 
-/// A tunnel gets no new flows, unless no other one would take them either.
-pub fn drain(existing: &Existing, name: &str, force: bool) -> Result<Change, PlanError> {
+/// A tunnel gets no new flows, unless no other one of its group would take them either.
+pub(super) fn drain(existing: &Existing, name: &str, force: bool) -> Result<Change, PlanError> {
     let change = change_admin(existing, name, Admin::Drain)?;
     let takes_any = |share: fn(&TunnelChange) -> f64| change.tunnels.iter().any(|t| share(t) > 0.0);
     if !force && takes_any(|t| t.share_old) && !takes_any(|t| t.share) {
@@ -231,40 +231,6 @@ fn change(group: &ExistingGroup, after: impl Fn(&ExistingTunnel) -> (u32, Admin)
         tunnels,
         notes,
     }
-}
-
-/// What decides about a tunnel's share of new flows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// Its weight.
-    pub weight: u32,
-    /// Its tier.
-    pub tier: u32,
-    /// Whether operator and health let it take new flows.
-    pub takes_new_flows: bool,
-}
-
-/// Shares of new flows, 0 to 1: by weight, among the tunnels of the best tier that has a usable one.
-pub fn shares(tunnels: impl IntoIterator<Item = Candidate>) -> Vec<f64> {
-    let tunnels: Vec<Candidate> = tunnels.into_iter().collect();
-    let usable = |tunnel: &&Candidate| tunnel.takes_new_flows && tunnel.weight > 0;
-    let tier = tunnels.iter().filter(usable).map(|t| t.tier).min();
-    let in_use = |tunnel: &&Candidate| usable(tunnel) && Some(tunnel.tier) == tier;
-    let sum: f64 = tunnels
-        .iter()
-        .filter(in_use)
-        .map(|tunnel| f64::from(tunnel.weight))
-        .sum();
-    tunnels
-        .iter()
-        .map(|tunnel| {
-            if in_use(&tunnel) {
-                f64::from(tunnel.weight) / sum
-            } else {
-                0.0
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
@@ -421,26 +387,5 @@ mod tests {
                 Some("steerctl enable wg1")
             )
         );
-    }
-
-    #[test]
-    fn shares_by_tier() {
-        let candidate = |weight, tier, takes_new_flows| Candidate {
-            weight,
-            tier,
-            takes_new_flows,
-        };
-        let all = [
-            (1, 0, false),
-            (0, 0, true),
-            (1, 1, true),
-            (3, 1, true),
-            (9, 2, true),
-        ];
-        let all = all.map(|(weight, tier, takes)| candidate(weight, tier, takes));
-        assert_eq!(shares(all), [0.0, 0.0, 0.25, 0.75, 0.0]);
-        let none = [candidate(1, 0, false), candidate(0, 0, true)];
-        assert_eq!(shares(none), [0.0, 0.0]);
-        assert!(shares([]).is_empty());
     }
 }

@@ -1,9 +1,10 @@
 //! How a plan differs from what there is.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
-use steer_common::abi::{HookMode, HookOrder, TunnelId};
+use steer_common::abi::{GroupId, HookMode, HookOrder, TunnelId};
 
 use super::{
     Existing, ExistingGroup, ExistingTunnel, GroupPlan, Idle, Plan, PlannedTunnel, mss_clamp_name,
@@ -16,8 +17,14 @@ pub struct Difference {
     pub entries: Vec<Entry>,
     /// Tunnels whose flows move at their next packet, because they leave their group.
     pub leaving: Vec<TunnelId>,
-    /// Prefixes whose flows are no longer steered, sorted.
+    /// Prefixes whose flows are no longer steered, sorted. Those of routes may lie within each other.
     pub removed: Vec<IpNet>,
+    /// Prefixes that are planned, none within another, sorted, and their groups.
+    planned: Vec<(IpNet, GroupId)>,
+    /// Whether a group gets prefixes that another one had.
+    has_rehomed: bool,
+    /// The same of those that are removed.
+    removed_widest: Vec<IpNet>,
 }
 
 /// One thing that differs.
@@ -88,12 +95,51 @@ impl Difference {
             found.removed.extend(&group.prefixes);
         }
         // What one group loses another one may have now.
-        let mut planned: Vec<IpNet> = plan.prefixes().collect();
+        let of_groups = plan.groups.iter().flat_map(|group| {
+            let prefixes = group.prefixes.iter();
+            prefixes.map(|prefix| (*prefix, group.id))
+        });
+        let mut planned: Vec<(IpNet, GroupId)> = of_groups.collect();
         planned.sort();
-        let is_planned = |prefix: &IpNet| planned.binary_search(prefix).is_ok();
+        let is_planned =
+            |prefix: &IpNet| planned.binary_search_by_key(prefix, |(of, _)| *of).is_ok();
         found.removed.retain(|prefix| !is_planned(prefix));
         found.removed.sort();
+        found.removed_widest = widest(&found.removed);
+        // Given prefixes do not overlap.
+        found.planned = planned;
+        found.has_rehomed = existing.groups.iter().any(|group| {
+            let mut prefixes = group.prefixes.iter();
+            prefixes.any(|prefix| found.rehomes(group.id.into(), prefix.network()))
+        });
+        for change in &plan.sysctls {
+            let object = Some(format!("sysctl {}", change.name));
+            let (from, to) = (change.from.to_string(), change.to.to_string());
+            found.compare(None, object, "value", from, to);
+        }
         found
+    }
+
+    /// Whether flows to this address are no longer steered.
+    pub fn releases(&self, remote: IpAddr) -> bool {
+        let removed = holder(&self.removed_widest, |prefix| *prefix, remote);
+        removed.is_some() && self.planned_for(remote).is_none()
+    }
+
+    /// Whether flows of this home group to this address are those of another group then, whose tunnels are others.
+    pub fn rehomes(&self, home: u32, remote: IpAddr) -> bool {
+        let planned = self.planned_for(remote);
+        planned.is_some_and(|id| u32::from(id) != home)
+    }
+
+    /// Whether any live flow may move or be released.
+    pub fn concerns_flows(&self) -> bool {
+        self.has_rehomed || !self.leaving.is_empty() || !self.removed.is_empty()
+    }
+
+    /// The group that is planned for an address.
+    fn planned_for(&self, remote: IpAddr) -> Option<GroupId> {
+        holder(&self.planned, |(prefix, _)| *prefix, remote).map(|(_, id)| *id)
     }
 
     /// Whether there is none.
@@ -270,4 +316,24 @@ impl Difference {
             self.compare(group, object(), what, before.to_string(), after.to_string());
         }
     }
+}
+
+/// Sorted prefixes without those that lie within others.
+fn widest(sorted: &[IpNet]) -> Vec<IpNet> {
+    let mut found: Vec<IpNet> = Vec::new();
+    for prefix in sorted {
+        // Sorted, a prefix comes behind those that contain it.
+        if found.last().is_none_or(|last| !last.contains(prefix)) {
+            found.push(*prefix);
+        }
+    }
+    found
+}
+
+/// The one of these, of which none lies within another, whose prefix contains an address.
+fn holder<T>(sorted: &[T], prefix: impl Fn(&T) -> IpNet, address: IpAddr) -> Option<&T> {
+    // Only the last that begins before it can.
+    let behind = sorted.partition_point(|item| prefix(item).network() <= address);
+    let before = sorted.get(behind.checked_sub(1)?)?;
+    prefix(before).contains(&address).then_some(before)
 }

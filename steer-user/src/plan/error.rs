@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use steer_common::abi::{GROUPS_MAX, HookMode, PREFIXES_MAX, TUNNELS_PER_GROUP_MAX, TunnelId};
 
 use super::MarkMask;
+use super::served::first_of;
 
 /// Why a plan is refused. Nothing was touched.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +99,11 @@ pub enum PlanError {
         group: String,
         others: Vec<String>,
     },
+    #[error(
+        "tunnel {name}: is the last that takes new flows to {}",
+        first_of(prefixes)
+    )]
+    LastTunnelOfRoutes { name: String, prefixes: Vec<IpNet> },
     #[error("tunnel {name}: is disabled, not in drain")]
     IsDisabled { name: String },
     #[error("there are {} groups", existing.len())]
@@ -299,6 +305,9 @@ impl PlanError {
                     others => others.join(", "),
                 };
                 format!("{others}; drain {name} --force leaves new flows to the kernel")
+            }
+            Self::LastTunnelOfRoutes { name, .. } => {
+                format!("drain {name} --force leaves those to the kernel")
             }
             Self::IsDisabled { name } => format!("steerctl enable {name}"),
             Self::GroupNeeded { existing } if existing.is_empty() => {

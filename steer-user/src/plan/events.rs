@@ -79,7 +79,10 @@ fn of_group(
             }
         }
     }
-    events.extend(of_prefixes(before, after, event));
+    // Whoever follows the routes tells of theirs.
+    if !after.follows_routes {
+        events.extend(of_prefixes(before, after, event));
+    }
 }
 
 fn of_prefixes(
@@ -264,6 +267,32 @@ mod tests {
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
         let (before, after) = (existing(&[], &["10.9.0.0/16"]), existing(&[], &texts));
         assert_eq!(told(&before, &after), ["routes_changed  1 40 41"]);
+    }
+
+    #[test]
+    fn prefixes_of_routes_are_told_by_who_follows_them() {
+        let routed = |mut existing: Existing| {
+            existing.groups[0].follows_routes = true;
+            existing
+        };
+        let (one, other) = (
+            existing(&[], &["10.2.0.0/16"]),
+            existing(&[], &["10.3.0.0/16"]),
+        );
+        assert_eq!(told(&routed(one.clone()), &routed(other.clone())), [""; 0]);
+        assert_eq!(told(&one, &routed(other.clone())), [""; 0]);
+        // Nobody follows them any more.
+        assert_eq!(
+            told(&routed(one.clone()), &other),
+            [
+                "prefix_removed 10.2.0.0 16 0 0",
+                "prefix_added 10.3.0.0 0 16 0"
+            ]
+        );
+        assert_eq!(
+            told(&routed(one), &Existing::default()),
+            ["prefix_removed 10.2.0.0 16 0 0"]
+        );
     }
 
     #[test]

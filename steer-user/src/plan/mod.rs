@@ -24,15 +24,15 @@ pub mod rebalance;
 mod replies;
 mod requirements;
 mod routes;
+mod served;
+mod shares;
 mod surroundings;
 mod tiers;
 mod tunnels;
 mod types;
 mod values;
 
-pub use change::{
-    Candidate, Change, TunnelChange, change_admin, change_weights, drain, shares, undrain,
-};
+pub use change::{Change, TunnelChange, change_admin, change_weights, undrain};
 pub use difference::{Difference, Entry, EntryKind};
 pub use error::PlanError;
 pub use events::{changes, decode_name, encode_name, hook_changes};
@@ -50,6 +50,8 @@ pub use routes::{
     DerivedGroup, FollowRoutes, Following, GroupCount, HopSet, Left, LeftReason, Pinned, Steps,
     Target, follow,
 };
+pub use served::{Fate, Served, drain, note_routes};
+pub use shares::{Candidate, RoutedSet, RoutedShare, routed_shares, shares};
 pub use surroundings::{Surroundings, surroundings};
 pub use tiers::{Candidate as TunnelCandidate, members};
 pub use tunnels::{

@@ -273,6 +273,23 @@ pub struct IdleSpec {
     pub other: Option<Duration>,
 }
 
+impl IdleSpec {
+    /// What is said here, and for the rest what is said there. A time for every protocol leaves no rest.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        if self.all.is_some() {
+            return self;
+        }
+        Self {
+            all: other.all,
+            tcp: self.tcp.or(other.tcp),
+            closing: self.closing.or(other.closing),
+            udp: self.udp.or(other.udp),
+            other: self.other.or(other.other),
+        }
+    }
+}
+
 impl FromStr for IdleSpec {
     type Err = ValueError;
 

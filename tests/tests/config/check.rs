@@ -133,3 +133,24 @@ test!(what_the_machine_is_compared_with, |name| {
     site.gateway.done(&["attach", "--config", site.file()])?;
     site.gateway.done(&["detach"]).map(drop)
 });
+
+test!(without_a_file_it_is_that_of_the_daemon, |name| {
+    let site = Site::up(name, 2, &one_group(&[("wg0", 1), ("wg1", 1)]))?;
+    let (gateway, file) = (&site.gateway, site.file());
+    // Its command line goes before the file, where a reload is told, too.
+    let running = site.run(&["--seed", "99", "--idle", "udp=10s"])?;
+    let said = gateway.done(&["check"])?;
+    assert!(said.starts_with(&format!("{file}: valid")), "{said}");
+    assert!(
+        said.ends_with("changes: none; live flows moved: 0\n"),
+        "{said}"
+    );
+    let named = gateway.done(&["check", file])?;
+    assert_eq!(named, said);
+    // The weights are written where the daemon reads them.
+    let saved = gateway.done(&["weights", "wg0=5", "--save"])?;
+    assert!(saved.contains(&format!("saved in {file}\n")), "{saved}");
+    assert!(site.text()?.contains("weight = 5"), "{}", site.text()?);
+    assert_eq!(gateway.done(&["check"])?, said);
+    running.stop().map(drop)
+});

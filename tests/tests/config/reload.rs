@@ -276,3 +276,57 @@ test!(weights_that_were_saved_stay, |name| {
     assert_eq!(gateway.tunnel("wg0")?["weight"], 5);
     running.stop().map(drop)
 });
+
+test!(a_reload_that_only_fixes_sysctls, |name| {
+    let text = one_group(&[("wg0", 1), ("wg1", 1)]);
+    let site = Site::up(name, 2, &text)?;
+    let mut running = site.run(&[])?;
+    let rp_filter = "net.ipv4.conf.wg1.rp_filter";
+    site.gateway.sysctl(rp_filter, "1")?;
+    site.write(&format!("fix = true\n{text}"))?;
+    let said = site.gateway.done(&["check"])?;
+    assert!(
+        said.contains(&format!("sysctl {rp_filter}: value 1 becomes 2\n")),
+        "{said}"
+    );
+    reload(
+        &mut running,
+        "configuration read again: 1 changes, 0 live flows moved",
+    )?;
+    let path = "/proc/sys/net/ipv4/conf/wg1/rp_filter";
+    let now = || {
+        site.gateway
+            .host()
+            .within(|| Ok(std::fs::read_to_string(path)?))
+    };
+    assert_eq!(now()?.trim(), "2");
+    running.stop()?;
+    assert_eq!(now()?.trim(), "1", "as it was before");
+    Ok(())
+});
+
+test!(tunnels_that_leave_or_are_renumbered_are_told, |name| {
+    let site = Site::up(name, 3, &one_group(&[("wg0", 1), ("wg1", 1), ("wg2", 1)]))?;
+    let mut running = site.run(&[])?;
+    let text = one_group(&[("wg0", 1), ("wg1", 1)]);
+    site.write(&text.replace("name = \"wg1\"\n", "name = \"wg1\"\nid = 7\n"))?;
+    reload(&mut running, "configuration read again: 2 changes")?;
+    let events = site.gateway.done(&["events"])?;
+    let told: Vec<_> = events
+        .lines()
+        .filter_map(|line| Some(line.split_once("Z  ")?.1))
+        .filter(|line| line.starts_with("tunnel_"))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "tunnel_added     wg0  weight 1, id 0  (config)",
+            "tunnel_added     wg1  weight 1, id 1  (config)",
+            "tunnel_added     wg2  weight 1, id 2  (config)",
+            "tunnel_removed   wg1  id 1  (config)",
+            "tunnel_removed   wg2  id 2  (config)",
+            "tunnel_added     wg1  weight 1, id 7  (config)",
+        ]
+    );
+    running.stop().map(drop)
+});

@@ -176,3 +176,35 @@ test!(routes_that_nobody_follows, |name| {
     let fault = patient.warns("followed_routes", "group default", says, "true")?;
     fault.undone("steerctl detach")
 });
+
+test!(a_probe_target_that_never_answers, |name| {
+    let patient = Patient::unsteered(name)?;
+    let path = write(
+        &patient,
+        PREFIXES,
+        &[
+            ("wg0", "probe = { target = \"10.9.0.99\" }"),
+            ("wg1", "weight = 1"),
+        ],
+    )?;
+    let running = run(&patient, &path)?;
+    // A TUN device has no address, so that nobody can be asked.
+    let finding = told(&patient, &[], "probe_target")?;
+    assert_eq!(
+        (finding.level.as_str(), finding.subject.as_str()),
+        ("warn", "wg0")
+    );
+    assert!(finding.message.contains("is never asked"), "{finding:?}");
+    patient.sh("ip address add 10.9.0.1/24 dev wg0")?;
+    let finding = wait::until("a line about the target", Duration::from_secs(20), || {
+        let finding = told(&patient, &[], "probe_target")?;
+        let has_asked = finding.message.contains("has never answered");
+        Ok(has_asked.then_some(finding))
+    })?;
+    assert_eq!(finding.subject, "wg0");
+    let says = "its probe target 10.9.0.99 has never answered for ";
+    assert!(finding.message.starts_with(says), "{finding:?}");
+    let fix = finding.fix.context("a fix")?;
+    assert!(fix.starts_with("ping -I wg0 10.9.0.99; "), "{fix}");
+    running.stop().map(drop)
+});

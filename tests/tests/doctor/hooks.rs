@@ -1,5 +1,7 @@
 //! Programs on devices: ours, and those of others.
 
+use std::mem::size_of;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -123,4 +125,81 @@ test!(a_program_in_the_place_of_ours, |name| {
     patient
         .fails("hooks", "lan0", "was replaced by another filter", &replace)?
         .cured()
+});
+
+/// `bpf(2)`, for the commands that give a descriptor; `attributes` are the first fields of `union bpf_attr`.
+fn bpf<T>(command: i64, attributes: &T) -> Result<OwnedFd> {
+    // SAFETY: the kernel reads `size_of::<T>()` bytes of `attributes`, and what they point to, during the call.
+    let result = unsafe {
+        nix::libc::syscall(
+            nix::libc::SYS_bpf,
+            command,
+            std::ptr::from_ref(attributes),
+            size_of::<T>(),
+        )
+    };
+    let descriptor = i32::try_from(nix::errno::Errno::result(result)?)?;
+    // SAFETY: it is new, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// An XDP program that lets everything pass, on a device until it is dropped.
+fn xdp(gateway: &Gateway, device: &str) -> Result<OwnedFd> {
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        instructions: u32,
+        code: u64,
+        license: u64,
+    }
+    #[repr(C)]
+    struct Link {
+        program: u32,
+        ifindex: u32,
+        kind: u32,
+        flags: u32,
+    }
+    // Of `linux/bpf.h` and `linux/if_link.h`.
+    const PROG_LOAD: i64 = 5;
+    const LINK_CREATE: i64 = 28;
+    const PROG_TYPE_XDP: u32 = 6;
+    const XDP: u32 = 37;
+    const SKB_MODE: u32 = 2;
+    // r0 = XDP_PASS; exit
+    let code = [[0xb7_u8, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let license = c"GPL";
+    let program = bpf(
+        PROG_LOAD,
+        &Load {
+            kind: PROG_TYPE_XDP,
+            instructions: 2,
+            code: u64::try_from(code.as_ptr().addr())?,
+            license: u64::try_from(license.as_ptr().addr())?,
+        },
+    )?;
+    let link = Link {
+        program: u32::try_from(program.as_raw_fd())?,
+        ifindex: ifindex(gateway, device)?,
+        kind: XDP,
+        flags: SKB_MODE,
+    };
+    gateway.host().within(|| bpf(LINK_CREATE, &link))
+}
+
+test!(an_xdp_program, |name| {
+    let patient = Patient::steered(name, &[])?;
+    for device in ["lan0", "wg1"] {
+        let program = xdp(&patient.gateway, device)?;
+        let fault = patient.warns(
+            "xdp",
+            device,
+            "sees packets before steer's programs",
+            "true",
+        )?;
+        let off = format!("ip link set dev {device} xdpgeneric off");
+        assert!(fault.fix.ends_with(&off), "{}", fault.fix);
+        drop(program);
+        fault.undone("true")?;
+    }
+    Ok(())
 });

@@ -6,6 +6,7 @@ mod patient;
 
 mod config;
 mod hooks;
+mod ipsec;
 mod marks;
 mod pins;
 mod routes;

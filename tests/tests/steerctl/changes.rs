@@ -258,6 +258,16 @@ test!(disabled_and_enabled, |name| {
         let origin = if tunnel == "wg0" { "moved" } else { "hashed" };
         assert_eq!(second[port].1, origin, "port {port}");
     }
+    // Nobody takes those of the last one.
+    let report = gateway.json(&["disable", "wg1", "--dry-run"])?;
+    assert_eq!(
+        (&report["live_flows_moved"], &report["live_flows_to_kernel"]),
+        (&0.into(), &60.into()),
+        "{report}"
+    );
+    let said = gateway.done(&["disable", "wg1", "--dry-run"])?;
+    let words = "live flows left to the kernel, because no other tunnel can take them: 60";
+    assert!(said.contains(words), "{said}");
     gateway.done(&["enable", "wg0"])?;
     sender.round()?;
     let ahead = sender.ports()?.len();

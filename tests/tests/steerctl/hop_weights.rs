@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{Gateway, Sender};
 
-use crate::fixture::{flows, test};
+use crate::fixture::{all_refused, flows, test};
 
 const FLOWS: usize = 120;
 const LIMIT: Duration = Duration::from_secs(10);
@@ -81,5 +81,86 @@ test!(weights_of_routes_and_of_the_operator, |name| {
     let mut third = Sender::new(gateway.client(), FLOWS)?;
     third.round()?;
     assert_eq!(counts(&gateway, 3 * FLOWS)?, (3 * FLOWS, 0));
+    running.stop().map(drop)
+});
+
+test!(the_only_tunnel_of_a_prefix, |name| {
+    const LIVE: usize = 20;
+    let gateway = Gateway::up(name, 2)?;
+    gateway.ip(&["route", "add", "10.2.0.0/16", "dev", "wg1"])?;
+    gateway.ip(&[
+        "route",
+        "add",
+        "10.3.0.0/16",
+        "nexthop",
+        "dev",
+        "wg0",
+        "nexthop",
+        "dev",
+        "wg1",
+    ])?;
+    let running = gateway.run(&[
+        "--iface",
+        "lan0",
+        "--tunnel",
+        "wg0",
+        "--tunnel",
+        "wg1",
+        "--follow-routes",
+    ])?;
+    prefixes(&gateway, 2)?;
+    // Shares by what routes lead to, not by the weights alone.
+    let shares = |name: &str| -> Result<[Option<f64>; 3]> {
+        let tunnel = gateway.tunnel(name)?;
+        Ok(["share_min", "share", "share_max"].map(|key| tunnel[key].as_f64()))
+    };
+    assert_eq!(shares("wg0")?, [Some(0.0), Some(0.25), Some(0.5)]);
+    assert_eq!(shares("wg1")?, [Some(0.5), Some(0.75), Some(1.0)]);
+    let status = gateway.done(&["status"])?;
+    assert!(status.contains("  0.0 to 50.0 %  active"), "{status}");
+
+    let mut sender = Sender::new(gateway.client(), LIVE)?;
+    sender.round()?;
+    assert_eq!(counts(&gateway, LIVE)?, (0, LIVE));
+    let last = "tunnel wg1: is the last that takes new flows to 10.2.0.0/16";
+    let hint = Some("drain wg1 --force leaves those to the kernel");
+    all_refused(
+        &gateway,
+        &[
+            ("drain wg1", 1, last, hint),
+            ("drain wg1 --dry-run", 1, last, hint),
+            ("drain wg1 --wait --timeout 1s", 1, last, hint),
+        ],
+    )?;
+    gateway.done(&["drain", "wg0"])?;
+    gateway.done(&["undrain", "wg0"])?;
+
+    let report = gateway.json(&["disable", "wg1", "--dry-run"])?;
+    assert_eq!(report["live_flows_moved"], 0, "{report}");
+    assert_eq!(report["live_flows_to_kernel"], LIVE, "{report}");
+    let said = gateway.done(&["disable", "wg1", "--dry-run"])?;
+    assert!(
+        said.contains(
+            "no tunnel can get new flows to 10.2.0.0/16; their packets are left to the kernel"
+        ),
+        "{said}"
+    );
+    let drain = ["drain", "wg1", "--force", "--wait", "--timeout", "0s"];
+    let outcome = gateway.steerctl(&drain)?;
+    let hint = "20 can go by no other tunnel; steerctl disable wg1 leaves to the kernel what can go by no other";
+    assert_eq!(
+        (outcome.code, outcome.stderr),
+        (
+            1,
+            format!(
+                "steerctl: tunnel wg1: 20 flows are still on it, and cannot be moved from here\nhint: {hint}\n"
+            )
+        )
+    );
+    let status = gateway.done(&["status"])?;
+    assert!(
+        status.contains("1 prefix over wg1=1: none takes new flows, they are left to the kernel"),
+        "{status}"
+    );
     running.stop().map(drop)
 });

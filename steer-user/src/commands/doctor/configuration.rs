@@ -1,19 +1,21 @@
 //! The configuration file, against the machine and what is steered.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::net::IpAddr;
+use std::path::Path;
 
 use crate::{
-    cli::{Cli, Command, RunArgs},
-    commands::{Context, Failure, outlook::Outlook, requirements, wanted::Wanted},
-    config::{self, CONFIG_DEFAULT, FileError, Weights},
-    datapath::programs::AttachMode,
+    commands::{
+        Context, Failure,
+        outlook::Outlook,
+        requirements,
+        running::{self, Running},
+    },
+    config::{self, FileError, Weights},
     net::Netlink,
     plan::{
         Difference, Entry,
         doctor::{self, ConfigFacts, Pins, Steered},
+        health::Probes,
     },
 };
 
@@ -24,40 +26,37 @@ pub(super) async fn read(
     pins: &Pins,
     named: Option<&Path>,
 ) -> Result<(ConfigFacts, Option<Steered>), Failure> {
-    let daemon = match pins {
-        Pins::Steering { daemon: Some(pid) } => Daemon::of(*pid),
+    let running = match pins {
+        Pins::Steering { daemon: Some(pid) } => Running::with_pid(*pid),
         _ => None,
     };
-    let of_daemon = daemon.as_ref().and_then(Daemon::file);
-    let file = named
-        .map(Path::to_owned)
-        .or_else(|| of_daemon.clone())
-        .unwrap_or_else(|| CONFIG_DEFAULT.into());
+    let file = running::file_or(named, running.as_ref());
     let path = file.display().to_string();
     let config = match config::load(&file) {
         Ok(config) => config,
-        Err(error) => return Ok((of_error(path, named.or(of_daemon.as_deref()), &error), None)),
+        Err(error) => {
+            let of_running = running.and_then(|running| running.file());
+            return Ok((
+                of_error(path, named.or(of_running.as_deref()), &error),
+                None,
+            ));
+        }
     };
-    let reader = daemon.filter(|_| of_daemon.as_ref() == Some(&file));
+    let reader = running.filter(|running| running.reads(&file));
     let usable = |differences| ConfigFacts::Usable {
         path: path.clone(),
         differences,
-        reader: reader.as_ref().map(|daemon| daemon.pid),
+        reader: reader.as_ref().map(|running| running.pid),
     };
     let is_comparable = matches!(pins, Pins::None | Pins::Steering { .. });
     if !is_comparable || requirements::check()?.is_err() {
         return Ok((usable(Vec::new()), None));
     }
-    let weights = config.weights;
-    let (wanted, weights) = match &reader {
-        Some(Daemon { args, .. }) => (
-            Wanted::of_file(&file, &args.steer, Some(&args.probe))?,
-            args.weights.unwrap_or(weights),
-        ),
-        None => (Wanted::of_config(config), weights),
-    };
+    let weights = reader.as_ref().and_then(|running| running.args.weights);
+    let weights = weights.unwrap_or(config.weights);
+    let (wanted, attach) = running::wanted_by(&file, config, reader.as_ref())?;
     let _lock = context.pins.lock()?;
-    let outlook = match Outlook::of(&context.pins, netlink, &wanted, AttachMode::Auto).await {
+    let outlook = match Outlook::of(&context.pins, netlink, &wanted, attach).await {
         Ok(outlook) => outlook,
         Err(failure) => {
             let hint = failure.hint().map(ToOwned::to_owned);
@@ -75,6 +74,27 @@ pub(super) async fn read(
         differences.retain(|entry| !is_weight(entry));
     }
     Ok((usable(differences), None))
+}
+
+/// The addresses that were named for the probes of the daemon that is there, by tunnel; none where they cannot be
+/// known.
+pub(super) fn probe_targets(pins: &Pins) -> Vec<(String, IpAddr)> {
+    let running = match pins {
+        Pins::Steering { daemon: Some(pid) } => Running::with_pid(*pid),
+        _ => None,
+    };
+    let probes = running.and_then(|running| {
+        let file = match running.file() {
+            Some(file) => config::load(&file).ok()?.probes(),
+            None => Probes::default(),
+        };
+        Some(running.args.probe.over(file))
+    });
+    let tunnels = probes.into_iter().flat_map(|probes| probes.tunnels);
+    let named = tunnels.filter(|(_, spec)| spec.enabled);
+    named
+        .filter_map(|(name, spec)| Some((name, spec.target?)))
+        .collect()
 }
 
 fn is_weight(entry: &Entry) -> bool {
@@ -97,35 +117,4 @@ fn of_error(path: String, wanted: Option<&Path>, error: &FileError) -> ConfigFac
     };
     let cause = error.to_string();
     ConfigFacts::Unusable { path, cause, hint }
-}
-
-/// A `steerctl run`, by its command line.
-struct Daemon {
-    pid: i32,
-    args: RunArgs,
-}
-
-impl Daemon {
-    /// `None` if it cannot be seen, or is of another version whose command line is another one.
-    fn of(pid: i32) -> Option<Self> {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let line = String::from_utf8(line).ok()?;
-        let words = line.trim_end_matches('\0').split('\0');
-        match Cli::parse_from_args(words).ok()?.command {
-            Command::Run(args) => Some(Self { pid, args }),
-            _ => None,
-        }
-    }
-
-    /// The file that it reads at a reload.
-    fn file(&self) -> Option<PathBuf> {
-        let steer = &self.args.steer;
-        if let Some(path) = &steer.config {
-            // A relative one is so to where it works.
-            let dir = fs::read_link(format!("/proc/{}/cwd", self.pid)).ok()?;
-            return Some(dir.join(path));
-        }
-        let default = PathBuf::from(CONFIG_DEFAULT);
-        (!steer.name_a_group() && default.exists()).then_some(default)
-    }
 }

@@ -103,6 +103,10 @@ fn lines_of_events() {
             ..event(EventKind::RoutesChanged, Cause::Routes, 5, 125)
         },
         Event {
+            count: 41,
+            ..event(EventKind::RoutesChanged, Cause::Config, 1, 40)
+        },
+        Event {
             count: 40,
             tunnel: NO_TUNNEL.into(),
             name: encode_name(""),

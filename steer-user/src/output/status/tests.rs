@@ -29,6 +29,8 @@ fn tunnel(id: u8) -> TunnelReport {
         loss: Some(0.03),
         handshake_age_secs: Some(75),
         tier: 0,
+        share_min: 0.5,
+        share_max: 0.5,
     }
 }
 
@@ -68,10 +70,14 @@ fn sample() -> StatusReport {
             tunnels: vec![
                 TunnelReport {
                     share: 1.0,
+                    share_min: 1.0,
+                    share_max: 1.0,
                     ..tunnel(0)
                 },
                 TunnelReport {
                     share: 0.0,
+                    share_min: 0.0,
+                    share_max: 0.0,
                     health: "down".into(),
                     health_reason: Some("its device is down".into()),
                     rtt_ms: None,
@@ -102,6 +108,16 @@ fn sample() -> StatusReport {
 #[test]
 fn for_people() {
     insta::assert_snapshot!(sample().render(Colour::Off));
+}
+
+#[test]
+fn shares_by_prefix() {
+    let mut report = sample();
+    let tunnel = &mut report.groups[0].tunnels[0];
+    (tunnel.share, tunnel.share_min, tunnel.share_max) = (0.5, 0.25, 0.75);
+    let text = report.render(Colour::Off);
+    assert!(text.contains("1  25.0 to 75.0 %  active"), "{text}");
+    assert!(text.contains("1           0.0 %  active"), "{text}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the checks go by.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use steer_common::abi::{
 };
 
 use super::super::{Entry, Forwarding, Machine, Marks, Plan, PlanError, discover};
-use crate::net::{Device, Devices, Family, KernelRoute, TunnelRoute, WireGuard};
+use crate::net::{Device, Devices, Family, IpsecPolicy, KernelRoute, TunnelRoute, WireGuard};
 use crate::sys::Capabilities;
 
 /// The machine as it is, and what is steered on it, or would be.
@@ -27,6 +27,12 @@ pub struct Facts<'a> {
     pub steered: Steered,
     /// Every program that should be on a device.
     pub hooks: Vec<HookFacts>,
+    /// XDP programs on LAN devices and tunnels.
+    pub xdp: Vec<XdpFacts>,
+    /// `IPsec` policies about packets that are forwarded.
+    pub ipsec: Vec<IpsecPolicy>,
+    /// Addresses that an operator named for the probes of the daemon that is there, by tunnel.
+    pub probe_targets: Vec<(String, IpAddr)>,
     /// Devices with a qdisc where clsact would go, and its kind.
     pub other_qdiscs: Vec<(String, String)>,
     /// How the kernel forwards.
@@ -207,6 +213,17 @@ pub struct HookFacts {
     pub before: Vec<String>,
     /// The program of another steer at this place, if there is one; 0 when its number is not known.
     pub other_steer: Option<u32>,
+}
+
+/// An XDP program of somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpFacts {
+    /// The device's name.
+    pub device: String,
+    /// The program in words.
+    pub program: String,
+    /// Where it runs, as `ip link set … off` wants it.
+    pub place: &'static str,
 }
 
 /// Whether a program is there.

@@ -81,3 +81,28 @@ pub(super) const OTHER_STEER: Check = Check {
         or_ok(problems.collect(), "other steer", "none on these devices")
     },
 };
+
+pub(super) const XDP: Check = Check {
+    name: "xdp",
+    section: Section::Hooks,
+    fails: None,
+    warns: Some(
+        "An XDP program is on a LAN device or tunnel: what it drops or redirects, steer does not see",
+    ),
+    judge: |facts| {
+        if !facts.is_steering() {
+            return Vec::new();
+        }
+        let problems = facts.xdp.iter().map(|xdp| {
+            let (name, place) = (&xdp.device, xdp.place);
+            let message = format!(
+                "XDP {} sees packets before steer's programs; what it drops or redirects is not steered",
+                xdp.program
+            );
+            warn(name, message).with_fix(format!(
+                "let it pass what is to be steered; without it: ip link set dev {name} {place} off"
+            ))
+        });
+        or_ok(problems.collect(), "XDP", "no program on these devices")
+    },
+};

@@ -19,7 +19,7 @@ mod wireguard;
 
 pub use facts::{
     ConfigFacts, Facts, HookFacts, HookState, Host, Loaded, PinPlace, Pins, Steered, SteeredGroup,
-    SteeredTunnel, Sysctls, Traffic, Underlay, found_in_plan, found_without_pins,
+    SteeredTunnel, Sysctls, Traffic, Underlay, XdpFacts, found_in_plan, found_without_pins,
 };
 
 /// How bad a finding is.
@@ -198,11 +198,13 @@ pub const CHECKS: &[Check] = &[
     hooks::HOOKS,
     hooks::OTHER_PROGRAMS,
     hooks::OTHER_STEER,
+    hooks::XDP,
     tunnels::DEVICES,
     tunnels::GROUPS,
     tunnels::TIERS,
     tunnels::ADMIN,
     tunnels::HEALTH,
+    tunnels::PROBE_TARGETS,
     wireguard::PEERS,
     wireguard::HANDSHAKES,
     wireguard::KEEPALIVE,
@@ -227,6 +229,7 @@ pub const CHECKS: &[Check] = &[
     marks::REFLECT,
     netfilter::READABLE,
     netfilter::BYPASSED,
+    netfilter::IPSEC,
     lan::DEVICES,
     lan::LRO,
     traffic::FLOW_TABLE,

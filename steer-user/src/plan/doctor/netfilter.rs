@@ -1,8 +1,9 @@
 //! Netfilter: what steered packets miss.
 
+use ipnet::IpNet;
 use steer_common::abi::{HookMode, HookOrder};
 
-use super::{Check, Facts, Section, SteeredGroup, fail, ok, warn};
+use super::{Check, Facts, Section, SteeredGroup, fail, ok, or_ok, warn};
 use crate::plan::{Existing, GroupPlan, PlanError, PlannedTunnel, mode};
 
 pub(super) const READABLE: Check = Check {
@@ -49,11 +50,7 @@ pub(super) const BYPASSED: Check = Check {
         match objection {
             // Another check tells of MTUs.
             Some(error @ PlanError::Bypasses { .. }) => {
-                let fix = if facts.home_groups().count() > 1 {
-                    "steerctl detach, then start again with --hook auto"
-                } else {
-                    "steerctl attach --hook auto"
-                };
+                let fix = facts.fix_of_bypass("auto");
                 vec![fail("netfilter", error.to_string()).with_fix(fix)]
             }
             _ if notes.is_empty() => vec![ok("netfilter", "steered packets miss nothing of it")],
@@ -71,6 +68,49 @@ pub(super) const BYPASSED: Check = Check {
         }
     },
 };
+
+pub(super) const IPSEC: Check = Check {
+    name: "ipsec",
+    section: Section::Netfilter,
+    fails: Some(
+        "With hook `ingress`: an IPsec policy is about packets that are steered, which bypass it: they leave unprotected by it, or unblocked",
+    ),
+    warns: None,
+    judge: |facts| {
+        // The other modes steer what the kernel forwards, policies and all.
+        if !facts.is_steering() || facts.steered.mode != HookMode::Ingress {
+            return Vec::new();
+        }
+        let concerned = facts.ipsec.iter().filter_map(|policy| {
+            let meets = |net: IpNet| {
+                let mut prefixes = facts.prefixes();
+                prefixes.find(|prefix| prefix.contains(&net) || net.contains(prefix))
+            };
+            // What comes back is forwarded, too.
+            let prefix = meets(policy.destination).or_else(|| meets(policy.source))?;
+            let message = format!(
+                "IPsec policy {policy} is about packets of prefix {prefix}, which hook ingress steers past it"
+            );
+            Some(fail("IPsec", message).with_fix(facts.fix_of_bypass("egress")))
+        });
+        or_ok(
+            concerned.collect(),
+            "IPsec",
+            "no policy is about packets that are steered",
+        )
+    },
+};
+
+impl Facts<'_> {
+    /// What makes steered packets pass what they bypass.
+    fn fix_of_bypass(&self, hook: &str) -> String {
+        if self.home_groups().count() > 1 {
+            format!("steerctl detach, then start again with --hook {hook}")
+        } else {
+            format!("steerctl attach --hook {hook}")
+        }
+    }
+}
 
 /// What a start would object to this mode, and what it would note.
 fn judged(

@@ -55,7 +55,7 @@ impl Facts<'_> {
         match &self.config {
             ConfigFacts::Usable { path, .. } => format!("steerctl run --keep --config {path}"),
             ConfigFacts::Absent { .. } | ConfigFacts::Unusable { .. } => {
-                "steerctl run --keep".into()
+                "start it as before: systemctl restart steer, or steerctl run --keep with its --config FILE if it had one".into()
             }
         }
     }

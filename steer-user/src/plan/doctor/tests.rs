@@ -8,8 +8,8 @@ use super::super::{Forwarding, Machine, MarkMask, Marks, PlanError};
 use super::*;
 use crate::net::sysctl::RpFilter;
 use crate::net::{
-    Device, DeviceSet, Devices, Family, Finding as Does, FindingKind, KernelRoute, Master,
-    MasterKind, Netfilter, PacketFamily, Peer, Rule, RuleAction, TunnelRoute, WireGuard,
+    Device, DeviceSet, Devices, Family, Finding as Does, FindingKind, IpsecPolicy, KernelRoute,
+    Master, MasterKind, Netfilter, PacketFamily, Peer, Rule, RuleAction, TunnelRoute, WireGuard,
 };
 use crate::sys::Capabilities;
 
@@ -124,6 +124,9 @@ fn facts(devices: &Devices) -> Facts<'_> {
             hook(HookKind::Learn, "wg0"),
             hook(HookKind::Egress, "wg0"),
         ],
+        xdp: Vec::new(),
+        ipsec: Vec::new(),
+        probe_targets: vec![("wg0".into(), [10, 9, 0, 2].into())],
         other_qdiscs: Vec::new(),
         forwarding: Forwarding {
             off: Vec::new(),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use steer_common::abi::{Admin, Health};
+use ipnet::IpNet;
+use steer_common::abi::{Admin, Health, HealthReason};
 
 use super::{Check, Facts, Judgement, Section, SteeredGroup, SteeredTunnel, fail, ok, or_ok, warn};
 use crate::plan::health::phrase;
@@ -53,11 +54,18 @@ fn is_usable(facts: &Facts<'_>, tunnel: &SteeredTunnel) -> bool {
         && device.is_some_and(|device| device.up)
 }
 
+/// Whether the operator lets new flows go by it.
+fn takes_new_flows(tunnel: &SteeredTunnel) -> bool {
+    tunnel.admin == Admin::Active && tunnel.weight > 0
+}
+
 pub(super) const GROUPS: Check = Check {
     name: "group_usable",
     section: Section::Tunnels,
     fails: Some("No tunnel of a group can carry flows"),
-    warns: Some("Only one tunnel of a group can carry flows: nothing is left when it fails"),
+    warns: Some(
+        "Only one tunnel of a group can carry flows: nothing is left when it fails; or none takes new ones, by drain or weight",
+    ),
     judge: |facts| {
         if !facts.is_steering() {
             return Vec::new();
@@ -74,6 +82,18 @@ pub(super) const GROUPS: Check = Check {
                     fail(subject, "none of its tunnels can carry flows")
                         .with_fix("see the lines of its tunnels; steerctl status"),
                 ),
+                usable
+                    if !group.prefixes.is_empty() && !usable.iter().any(|t| takes_new_flows(t)) =>
+                {
+                    let drained = usable.iter().find(|tunnel| tunnel.admin == Admin::Drain);
+                    let fix = match drained {
+                        Some(tunnel) => format!("steerctl undrain {}", tunnel.name),
+                        None => format!("steerctl weights {}=1", usable[0].name),
+                    };
+                    let message =
+                        "none of its tunnels takes new flows: they are left to the kernel";
+                    Some(warn(subject, message).with_fix(fix))
+                }
                 [last] if all.len() > 1 => Some(
                     warn(subject, format!("only {} can carry flows", last.name))
                         .with_fix("see the lines of its other tunnels; steerctl status"),
@@ -132,7 +152,7 @@ fn tiers(
 fn judge_tiers(facts: &Facts<'_>, group: &SteeredGroup) -> Option<Judgement> {
     let all = tiers(facts, group, |_| true);
     let taking = tiers(facts, group, |tunnel| {
-        is_usable(facts, tunnel) && tunnel.admin == Admin::Active && tunnel.weight > 0
+        is_usable(facts, tunnel) && takes_new_flows(tunnel)
     });
     // With none at all, another check tells of it.
     let (best, in_use) = (all.first()?, taking.first()?);
@@ -233,3 +253,51 @@ fn judge_health(facts: &Facts<'_>, tunnel: &SteeredTunnel) -> Option<Judgement> 
         Health::Up | Health::Unknown => None,
     }
 }
+
+/// A far end that is there answers within this time.
+const FIRST_ANSWER_SECS: u64 = 5;
+
+pub(super) const PROBE_TARGETS: Check = Check {
+    name: "probe_target",
+    section: Section::Tunnels,
+    fails: None,
+    warns: Some(
+        "The address that was named for a tunnel's probes has never answered, or cannot be asked: its silent death would not be noticed by probes",
+    ),
+    judge: |facts| {
+        if !facts.is_steering() || facts.probe_targets.is_empty() {
+            return Vec::new();
+        }
+        let problems = facts.probe_targets.iter().filter_map(|(name, target)| {
+            let mut tunnels = facts.steered.tunnels.iter();
+            let tunnel = tunnels.find(|tunnel| tunnel.name == *name)?;
+            let device = facts.machine.devices.by_name(name)?;
+            let is_source = |net: &IpNet| net.addr().is_ipv4() == target.is_ipv4();
+            if !device.addresses.iter().any(is_source) {
+                let message = format!(
+                    "its probe target {target} is never asked: the tunnel has no address of that family to ask from"
+                );
+                let fix = format!("ip address add ADDR dev {name}: the tunnel's own address");
+                return Some(warn(name, message).with_fix(fix));
+            }
+            let never = tunnel.health == Health::Unknown
+                && tunnel.told.reason == HealthReason::NoAnswerYet
+                && tunnel.health_secs >= Some(FIRST_ANSWER_SECS);
+            if !never {
+                return None;
+            }
+            let message = format!(
+                "its probe target {target} has never answered{}: whether anything comes through is not known, and flows are placed on it all the same",
+                since(tunnel.health_secs)
+            );
+            Some(warn(name, message).with_fix(format!(
+                "ping -I {name} {target}; then name one that answers: probe.target in the file, or --probe-target {name}=ADDR"
+            )))
+        });
+        or_ok(
+            problems.collect(),
+            "probe targets",
+            "those that were named have answered",
+        )
+    },
+};

@@ -123,6 +123,60 @@ fn what_a_group_leaves_another_may_have() {
 }
 
 #[test]
+fn prefixes_of_routes_may_lie_within_each_other() {
+    let mut existing = carried_out(&planned(&two_sites(), four_tunnels(), &Existing::default()));
+    existing.groups[1].follows_routes = true;
+    existing.groups[1].prefixes =
+        networks(&["10.3.0.0/16", "10.3.5.0/24", "10.7.0.0/16", "10.7.1.0/24"]);
+    let mut request = two_sites();
+    request.groups.pop();
+    request.groups[0].prefixes = networks(&["10.2.0.0/16", "10.7.0.0/16"]);
+    let difference = Difference::of(&existing, &planned(&request, four_tunnels(), &existing));
+    let releases = |address: &str| difference.releases(address.parse().expect("an address"));
+    for address in ["10.3.0.1", "10.3.5.1", "10.3.9.1"] {
+        assert!(releases(address), "{address}");
+    }
+    // What another group's prefix contains is steered on.
+    for address in ["10.2.0.1", "10.4.0.1", "10.7.0.1", "10.7.1.1", "9.9.9.9"] {
+        assert!(!releases(address), "{address}");
+    }
+}
+
+#[test]
+fn prefixes_that_another_group_gets() {
+    let existing = carried_out(&planned(&two_sites(), four_tunnels(), &Existing::default()));
+    let mut request = two_sites();
+    let same = Difference::of(&existing, &planned(&request, four_tunnels(), &existing));
+    assert!(!same.concerns_flows());
+    let (a, b) = request.groups.split_at_mut(1);
+    std::mem::swap(&mut a[0].prefixes, &mut b[0].prefixes);
+    let difference = Difference::of(&existing, &planned(&request, four_tunnels(), &existing));
+    assert!(difference.concerns_flows() && difference.removed.is_empty());
+    let rehomes =
+        |home, address: &str| difference.rehomes(home, address.parse().expect("an address"));
+    assert!(rehomes(0, "10.2.0.1") && rehomes(1, "10.3.0.1"));
+    assert!(!rehomes(1, "10.2.0.1") && !rehomes(0, "10.3.0.1"));
+    assert!(!rehomes(0, "10.9.0.1"));
+}
+
+#[test]
+fn a_sysctl_alone_is_a_difference() {
+    let existing = carried_out(&planned(&two_sites(), four_tunnels(), &Existing::default()));
+    let mut plan = planned(&two_sites(), four_tunnels(), &existing);
+    assert!(Difference::of(&existing, &plan).is_empty());
+    plan.sysctls.push(SysctlChange {
+        tunnel: "wg1".into(),
+        name: "net.ipv4.conf.wg1.rp_filter".into(),
+        from: 1,
+        to: 2,
+    });
+    assert_eq!(
+        lines(&existing, &plan),
+        ["sysctl net.ipv4.conf.wg1.rp_filter: value 1 becomes 2"]
+    );
+}
+
+#[test]
 fn what_is_not_asked_for_leaves() {
     let mut existing = carried_out(&planned(&two_sites(), four_tunnels(), &Existing::default()));
     existing.derived = vec![(5, 0), (6, 1)];

@@ -97,7 +97,51 @@ fn hooks() {
     told.push(fails("other_steer", AS_THEY_ARE, |f| {
         f.hooks[2].other_steer = Some(12);
     }));
+    told.push(warns("xdp", AS_THEY_ARE, |f| {
+        f.xdp = vec![XdpFacts {
+            device: "lan0".into(),
+            program: "program 12 (shield)".into(),
+            place: "xdpdrv",
+        }];
+    }));
     insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn ipsec() {
+    fn policy(source: &str, destination: &str) -> IpsecPolicy {
+        IpsecPolicy {
+            source: source.parse().expect("a prefix"),
+            destination: destination.parse().expect("a prefix"),
+            is_out: true,
+        }
+    }
+    let mut told = Vec::new();
+    // Within a prefix, around one, and of what comes back.
+    told.push(fails("ipsec", AS_THEY_ARE, |f| {
+        f.ipsec = vec![policy("10.1.0.0/16", "10.2.7.0/24")];
+    }));
+    told.push(fails("ipsec", AS_THEY_ARE, |f| {
+        f.ipsec = vec![policy("::/0", "::/0")];
+    }));
+    told.push(fails("ipsec", AS_THEY_ARE, |f| {
+        f.ipsec = vec![policy("10.2.0.0/16", "10.1.0.0/16")];
+        f.steered.groups.push(SteeredGroup {
+            name: "other".into(),
+            home: "other".into(),
+            ..f.steered.groups[0].clone()
+        });
+    }));
+    insta::assert_snapshot!(told.join("\n"));
+    let about_others = found("ipsec", AS_THEY_ARE, |f| {
+        f.ipsec = vec![policy("10.1.0.0/16", "10.3.0.0/16")];
+    });
+    assert_eq!(about_others[0].level, Level::Ok);
+    let by_the_kernel = found("ipsec", AS_THEY_ARE, |f| {
+        f.steered.mode = HookMode::Egress;
+        f.ipsec = vec![policy("10.1.0.0/16", "10.2.0.0/16")];
+    });
+    assert_eq!(by_the_kernel, []);
 }
 
 #[test]

@@ -45,6 +45,59 @@ fn tunnels() {
 }
 
 #[test]
+fn groups_without_a_tunnel_for_new_flows() {
+    // Routes lead to its prefixes by `wg1` alone, which is drained.
+    let drained: OnFacts = |f| {
+        f.steered.groups.push(SteeredGroup {
+            name: "default over wg1".into(),
+            tunnels: vec![1],
+            ..f.steered.groups[0].clone()
+        });
+        f.steered.tunnels[1].admin = Admin::Drain;
+    };
+    assert_eq!(
+        warns("group_usable", AS_THEY_ARE, drained),
+        "warn group_usable: group default over wg1: none of its tunnels takes new flows: they are left to the kernel\n    fix: steerctl undrain wg1"
+    );
+    let weightless: OnFacts = |f| {
+        for tunnel in &mut f.steered.tunnels {
+            tunnel.weight = 0;
+        }
+    };
+    let told = warns("group_usable", AS_THEY_ARE, weightless);
+    assert!(told.ends_with("fix: steerctl weights wg0=1"), "{told}");
+}
+
+#[test]
+fn probe_targets() {
+    let silent: OnFacts = |f| {
+        f.steered.tunnels[0].health = Health::Unknown;
+        f.steered.tunnels[0].told.reason = HealthReason::NoAnswerYet;
+    };
+    assert_eq!(
+        warns("probe_target", AS_THEY_ARE, silent),
+        "warn probe_target: wg0: its probe target 10.9.0.2 has never answered for 2h 1m: whether anything comes through is not known, and flows are placed on it all the same\n    fix: ping -I wg0 10.9.0.2; then name one that answers: probe.target in the file, or --probe-target wg0=ADDR"
+    );
+    let unasked = warns("probe_target", |d| d[2].addresses.clear(), AS_IS);
+    let words = "is never asked: the tunnel has no address of that family to ask from";
+    assert!(unasked.contains(words), "{unasked}");
+    // The first answer may be under way.
+    let lately = found("probe_target", AS_THEY_ARE, |f| {
+        f.steered.tunnels[0].health = Health::Unknown;
+        f.steered.tunnels[0].told.reason = HealthReason::NoAnswerYet;
+        f.steered.tunnels[0].health_secs = Some(1);
+    });
+    assert_eq!(lately[0].level, Level::Ok);
+    // Where none was named, WireGuard's signals may be all there is.
+    let unnamed = found("probe_target", AS_THEY_ARE, |f| {
+        f.steered.tunnels[0].health = Health::Unknown;
+        f.steered.tunnels[0].told.reason = HealthReason::NoAnswerYet;
+        f.probe_targets.clear();
+    });
+    assert_eq!(unnamed, []);
+}
+
+#[test]
 fn wireguard() {
     let mut told = Vec::new();
     told.push(fails(
