@@ -10,6 +10,8 @@
 //! order, IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2). Times are
 //! nanoseconds of `CLOCK_MONOTONIC`.
 
+use core::net::IpAddr;
+
 use bytemuck::{CheckedBitPattern, NoUninit};
 
 mod counters;
@@ -34,7 +36,7 @@ pub use surroundings::{AddressKind, KnownAddress, LanDevice, LinkLayer, Vlan, Vl
 pub use tunnel::{Admin, Health, HealthReason, Tunnel, TunnelHealth, TunnelInfo};
 
 /// Version of everything in this module.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Bytes of a device or group name, as in `IFNAMSIZ` (`linux/if.h`), with the final zero.
 pub const NAME_BYTES: usize = 16;
@@ -83,6 +85,14 @@ pub const FLOWS_MAX: u32 = 1_048_576;
 pub type TunnelId = u8;
 /// A group's index in the group maps.
 pub type GroupId = u8;
+
+/// An address as the maps hold it. `IpAddr::from(bytes).to_canonical()` is the way back.
+pub const fn address_bytes(addr: IpAddr) -> [u8; 16] {
+    match addr {
+        IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
+        IpAddr::V6(addr) => addr.octets(),
+    }
+}
 
 /// Names of the maps, which are also the names of their pins. The kernel keeps 15 bytes.
 pub mod maps {
@@ -229,6 +239,8 @@ pub struct Settings {
     pub idle_other_ns: u64,
     /// Inode of the network namespace that the device numbers belong to (`/proc/self/ns/net`).
     pub netns: u64,
+    /// Which daemon looks after this: a number it chose when it started; 0 while there has been none.
+    pub daemon: u64,
     /// How this gateway steers.
     pub hook: HookMode,
     /// Largest MSS that a TCP connection may announce through a tunnel: 0 leaves it alone,

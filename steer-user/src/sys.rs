@@ -39,6 +39,14 @@ pub fn netns_inode() -> io::Result<u64> {
     Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
 }
 
+/// A number that nobody can guess.
+pub fn random_number() -> io::Result<u64> {
+    use std::io::Read as _;
+    let mut bytes = [0; 8];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
 /// Whether a network namespace is in use, or has a name.
 pub fn has_netns(inode: u64) -> bool {
     use std::os::unix::fs::MetadataExt as _;

@@ -380,6 +380,7 @@ fn memberships_and_measurements_are_kept() {
         jitter_us: 4,
         loss_ppm: 5,
         reason: HealthReason::Lossy,
+        answered_by: [0; 16],
     };
     maps.set_tunnel_health(3, &health).expect("written");
     assert_eq!(maps.tunnel_health(3).expect("read"), health);

@@ -142,7 +142,7 @@ fn the_examples_run_as_printed() -> Result<()> {
     for words in [
         "live flows moved: 0",
         "would use wg",
-        "\"abi_version\": 3",
+        "\"abi_version\": 4",
         "\"kind\": \"Ingress\"",
         "removed lan0 ingress",
     ] {

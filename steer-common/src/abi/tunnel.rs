@@ -163,4 +163,7 @@ pub struct TunnelHealth {
     pub loss_ppm: u32,
     /// Why its health is what it is.
     pub reason: HealthReason,
+    /// The probed address whose silence would mean something, because it did answer (IPv4 as `::ffff:a.b.c.d`);
+    /// all zero while there is none.
+    pub answered_by: [u8; 16],
 }

@@ -35,6 +35,8 @@ pub(super) struct Values {
     pub(super) netns: u64,
     /// Whether there is, or will be, a daemon that watches the tunnels' health.
     pub(super) is_watched: bool,
+    /// The number of a daemon that looks after this from now on.
+    pub(super) daemon: Option<u64>,
 }
 
 /// Writes a plan into the maps. What makes packets move comes last; what is to leave takes no new
@@ -57,6 +59,7 @@ pub(super) fn write(
     settings.abi_version = before.abi_version;
     settings.epoch = before.epoch;
     settings.routing_slot = before.routing_slot;
+    settings.daemon = values.daemon.unwrap_or(before.daemon);
     maps.set_settings(&settings)?;
 
     let mut infos: Vec<_> = plan.groups.iter().flat_map(infos_of).collect();
@@ -214,5 +217,6 @@ fn settings_of(plan: &Plan, values: Values) -> Settings {
         mss_clamp: plan.mss_clamp,
         mark_mask: plan.marks.map_or(0, |marks| marks.mask.bits()),
         routing_slot: 0,
+        daemon: 0,
     }
 }

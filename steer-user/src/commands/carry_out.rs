@@ -1,7 +1,5 @@
 //! Carrying a plan out as one step: all of it, or back to what there was.
 
-use std::{fs::File, io::Read as _};
-
 use steer_common::abi::{AttachKind, Cause, Hook, HookKey, Settings};
 
 use super::{
@@ -14,17 +12,17 @@ use super::{
     routing,
     snapshot::Snapshot,
     state::{self, KnownTunnel},
-    sysctls,
+    surroundings, sysctls,
 };
 use crate::{
     datapath::{
-        DatapathError,
         maps::Maps,
         pins::PinDir,
         programs::{AttachMode, Programs},
     },
     net::{Devices, Netlink},
     plan::Plan,
+    sys,
 };
 
 /// What carrying out takes. The caller holds the write lock.
@@ -36,6 +34,8 @@ pub(super) struct CarryOut<'a> {
     pub(super) mode: AttachMode,
     /// Whether there is, or will be, a daemon that watches the tunnels' health.
     pub(super) is_watched: bool,
+    /// The number of a daemon that takes over by this.
+    pub(super) daemon: Option<u64>,
     /// Who wants it.
     pub(super) cause: Cause,
 }
@@ -50,16 +50,18 @@ impl CarryOut<'_> {
             programs,
             mode,
             is_watched,
+            daemon,
             cause,
         } = self;
         let seed = match outlook.plan.seed {
             Some(seed) => seed,
-            None => random_seed()?,
+            None => sys::random_number()?,
         };
         let values = Values {
             seed,
             netns: outlook.netns,
             is_watched,
+            daemon,
         };
         let before = Before {
             settings: maps.settings()?,
@@ -100,10 +102,16 @@ impl CarryOut<'_> {
                 return Err(error);
             }
         };
-        hooks::detach_others(pins, maps, plan).await?;
-        routing::settle(netlink, maps, devices).await?;
-        journal::record_hooks(maps, &before.hooks, cause)?;
-        journal::record(maps, &outlook.existing, cause)?;
+        // It is done; what goes wrong with cleaning up and writing down takes nothing of that back.
+        let cleaned = [
+            hooks::detach_others(pins, maps, plan).await,
+            routing::settle(netlink, maps, devices).await,
+            journal::record_hooks(maps, &before.hooks, cause).map_err(Failure::from),
+            journal::record(maps, &outlook.existing, cause).map_err(Failure::from),
+        ];
+        for error in cleaned.iter().filter_map(|done| done.as_ref().err()) {
+            log::warn!("{error}");
+        }
         Ok(way)
     }
 }
@@ -154,6 +162,9 @@ impl Before {
         })?;
         self.maps.restore(attacher.maps)?;
         sysctls::undo(attacher.maps, plan, &self.tunnels);
+        sysctls::change_again(&self.tunnels);
+        let lan = state::lan_ifindexes(&self.hooks, devices);
+        surroundings::write(attacher.maps, devices, &lan)?;
         let now = attacher.maps.hooks()?;
         let is_replaced = self.hooks.iter().any(|known| !now.contains(known));
         if is_replaced && self.settings.hook != plan.mode {
@@ -170,16 +181,4 @@ impl Before {
         hooks::give_back(attacher.maps, &self.hooks)?;
         routing::settle(netlink, attacher.maps, devices).await
     }
-}
-
-fn random_seed() -> Result<u64, Failure> {
-    let path = "/dev/urandom";
-    let mut bytes = [0; 8];
-    File::open(path)
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|source| DatapathError::Io {
-            path: path.into(),
-            source,
-        })?;
-    Ok(u64::from_ne_bytes(bytes))
 }

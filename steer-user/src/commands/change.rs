@@ -17,9 +17,9 @@ use crate::{
 /// `steerctl weights`.
 pub(super) async fn weights(context: &Context, args: &WeightsArgs) -> Result<(), Failure> {
     requirements::check()??;
+    let lock = context.pins.lock()?;
     // From now on, so that an early signal finds the weights changed, or not.
     let mut interrupt = args.rebalance.then(Interrupt::listen).transpose()?;
-    let lock = context.pins.lock()?;
     let mut maps = Maps::open(&context.pins)?;
     let existing = state::existing(&maps)?;
     let change = plan::change_weights(&existing, args.group.as_deref(), &args.weights)?;

@@ -4,9 +4,9 @@
 //! next `run` goes on where it stopped.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use steer_common::abi::{Cause, Event, EventKind, HookOrder};
+use steer_common::abi::{Cause, Event, EventKind, HookOrder, Settings};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{Interval, MissedTickBehavior, interval},
@@ -19,16 +19,17 @@ use super::{
     health::HealthThread,
     idle::IdleThread,
     manager,
-    routes::{Follower, RouteWatch},
+    routes::RouteWatch,
+    start::Started,
     surroundings::Conflicts,
-    wanted::Wanted,
 };
 use crate::{
     cli::RunArgs,
     config::{Config, Weights},
     datapath::{
+        DatapathError,
         maps::Maps,
-        pins::{DaemonRole, PinDir},
+        pins::{DaemonRole, HAND_OVER, LOCK_PATIENCE, PinDir, WriteLock},
         programs::Programs,
     },
     net::{DeviceEvents, Netlink},
@@ -63,12 +64,18 @@ impl Signals {
 enum End {
     /// The operator said so.
     Signal,
-    /// Another steerctl took over, or removed everything.
+    /// Another steerctl took over, or removes everything.
     Replaced,
+    /// Somebody removed pins.
+    Lost(DatapathError),
 }
 
 /// The state of the daemon: all of it can be had again from the pins.
 pub(super) struct Daemon {
+    /// What the maps call it.
+    number: u64,
+    /// Since when they name another one.
+    displaced: Option<Instant>,
     pub(super) pins: PinDir,
     pub(super) maps: Maps,
     pub(super) programs: Programs,
@@ -90,30 +97,26 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// A daemon for what is pinned.
-    pub(super) fn new(
-        pins: PinDir,
-        programs: Programs,
-        args: &RunArgs,
-        order: HookOrder,
-        wanted: Wanted,
-        follower: Follower,
-    ) -> Result<Self, Failure> {
+    pub(super) fn new(pins: PinDir, args: &RunArgs, started: Started) -> Result<Self, Failure> {
         let maps = Maps::open(&pins)?;
+        let wanted = started.wanted;
         let probes = wanted.probes.unwrap_or_default();
         Ok(Self {
+            number: started.daemon,
+            displaced: None,
             health: HealthThread::start(pins.clone(), probes)?,
             idle: IdleThread::start(Maps::open(&pins)?)?,
             pins,
             maps,
-            programs,
+            programs: started.programs,
             args: args.clone(),
             file: wanted.file,
             config: wanted.config,
-            order,
+            order: started.order,
             controllers: Controllers::default(),
             netlink: Netlink::connect()?,
             conflicts: Conflicts::default(),
-            routes: RouteWatch::new(follower)?,
+            routes: RouteWatch::new(started.follower)?,
         })
     }
 
@@ -151,8 +154,14 @@ impl Daemon {
                 failure = self.health.failure() => return Err(failure),
                 () = self.routes.wait() => self.follow_routes_or_warn().await,
                 _ = heartbeat.tick() => {
-                    if !self.pins.holds_maps() {
-                        break End::Replaced;
+                    if !self.pins.holds_maps()
+                        && let Err(error) = Maps::open(&self.pins)
+                    {
+                        break End::Lost(error);
+                    }
+                    match self.go_on_alone() {
+                        Ok(goes_on) => must_follow |= goes_on,
+                        Err(error) => log::warn!("{error}"),
                     }
                     if is_watched {
                         manager::alive();
@@ -178,7 +187,7 @@ impl Daemon {
         match end {
             End::Signal if !self.args.keep => {
                 manager::stopping("detaching");
-                let _lock = self.pins.lock()?;
+                let _lock = self.pins.lock_within(HAND_OVER)?;
                 if !self.is_current()? {
                     log::info!("another steerctl took over; nothing is removed");
                     return Ok(());
@@ -194,6 +203,7 @@ impl Daemon {
             }
             End::Signal => self.leave("stopped; packets keep being steered (--keep)"),
             End::Replaced => self.leave("replaced by another steerctl"),
+            End::Lost(error) => return Err(error.into()),
         }
         // Only now may another one begin.
         drop(role);
@@ -209,20 +219,42 @@ impl Daemon {
         log::info!("{words}");
     }
 
-    /// Whether what was attached last are the programs of this process.
+    /// Whether nobody else took over, or removed what this one looks after.
     pub(super) fn is_current(&mut self) -> Result<bool, Failure> {
         if !self.pins.holds_maps() || !self.maps.is_pinned(&self.pins) {
             return Ok(false);
         }
-        let own = self.programs.ids()?;
-        // Ids only grow; a hook whose device is gone keeps an old one.
-        let latest = self
-            .maps
-            .hooks()?
-            .iter()
-            .map(|(_, hook)| hook.program_id)
-            .max();
-        Ok(latest.is_none_or(|id| own.contains(&id)))
+        Ok(self.maps.settings()?.daemon == self.number)
+    }
+
+    /// The write lock, unless somebody else holds it for long: what is due is tried again later.
+    pub(super) fn lock(&self) -> Result<WriteLock, DatapathError> {
+        self.pins.lock_within(LOCK_PATIENCE)
+    }
+
+    /// Takes over again, and says so, when the steerctl that took over is not there: it was killed, or it failed,
+    /// before it became the daemon.
+    fn go_on_alone(&mut self) -> Result<bool, Failure> {
+        if self.is_current()? {
+            self.displaced = None;
+            return Ok(false);
+        }
+        let since = *self.displaced.get_or_insert_with(Instant::now);
+        if since.elapsed() < HAND_OVER * 2 {
+            return Ok(false);
+        }
+        let _lock = self.lock()?;
+        if !self.maps.is_pinned(&self.pins) {
+            return Ok(false);
+        }
+        let settings = self.maps.settings()?;
+        self.maps.set_settings(&Settings {
+            daemon: self.number,
+            ..settings
+        })?;
+        log::warn!("the steerctl that took over is gone; going on in its place");
+        self.routes.devices_changed();
+        Ok(true)
     }
 
     /// Follows the devices; what went wrong is tried again at the next heartbeat.
@@ -240,7 +272,7 @@ impl Daemon {
             self.controllers = Controllers::default();
             return Ok(());
         }
-        let _lock = self.pins.lock()?;
+        let _lock = self.lock()?;
         if self.is_current()? {
             self.controllers.tick(&mut self.maps)?;
         }

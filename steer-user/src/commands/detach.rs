@@ -18,23 +18,25 @@ use crate::{
 pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failure> {
     super::requirements::check()??;
     let pins = &context.pins;
+    refuse_other_netns(pins)?;
     // Before the lock: a daemon that waits for it could not step back.
     if !dry_run && pins.is_used() {
         pins.dismiss_daemon()?;
     }
-    let _lock = pins.lock()?;
+    let lock = pins.lock()?;
+    refuse_other_netns(pins)?;
     let mut report = DetachReport {
         pin_dir: pins.path().display().to_string(),
         hooks: Vec::new(),
         rules: 0,
         sysctls: Vec::new(),
         flows: 0,
+        is_remains: pins.has_remains(),
         dry_run,
     };
     if pins.is_used() {
         // Pins of another layout are removed all the same, only not described.
         if let Ok(maps) = Maps::open(pins) {
-            refuse_other_netns(pins, &maps)?;
             let netlink = Netlink::connect()?;
             report.hooks = show::hook_reports(pins, &maps, &netlink, None).await?;
             report.rules = routing::rules(&netlink, &maps).await?;
@@ -45,16 +47,18 @@ pub(super) async fn detach(context: &Context, dry_run: bool) -> Result<(), Failu
     if !dry_run && pins.has_remains() {
         report_first(remove_everything(pins, Cause::Operator).await)?;
     }
+    drop(lock);
     print_either(context, &report, || report.render())
 }
 
-/// Rules, routes and sysctls can only be removed in their own namespace. One that is gone took them
+/// Filters, rules, routes and sysctls can only be removed in their own namespace. One that is gone took them
 /// along.
-fn refuse_other_netns(pins: &PinDir, maps: &Maps) -> Result<(), Failure> {
-    let settings = maps.settings()?;
-    let is_here = settings.netns == sys::netns_inode()?;
-    let has_any = settings.routing_slot != 0 || !sysctls::changed(maps)?.is_empty();
-    if has_any && !is_here && sys::has_netns(settings.netns) {
+fn refuse_other_netns(pins: &PinDir) -> Result<(), Failure> {
+    let Ok(maps) = Maps::open(pins) else {
+        return Ok(());
+    };
+    let netns = maps.settings()?.netns;
+    if netns != sys::netns_inode()? && sys::has_netns(netns) {
         let dir = pins.path().to_owned();
         return Err(DatapathError::OtherNetns { dir }.into());
     }
@@ -86,7 +90,11 @@ pub(super) async fn remove_everything(pins: &PinDir, cause: Cause) -> Vec<Failur
                 return errors;
             }
         }
-        Ok(None) => {}
+        Ok(None) => {
+            for (key, hook) in Maps::pinned_hooks(pins).unwrap_or_default() {
+                errors.extend(hooks::remove(pins, key, &hook).await.err());
+            }
+        }
         Err(error) => errors.push(error.into()),
     }
     errors.extend(pins.remove().into_iter().map(Failure::from));
@@ -144,8 +152,8 @@ pub(super) fn maps_of_any_layout(pins: &PinDir) -> Result<Option<Maps>, Datapath
     }
     match Maps::open(pins) {
         Ok(maps) => Ok(Some(maps)),
-        // A start that was killed before it had made all maps had attached nothing.
-        Err(DatapathError::Map { .. } | DatapathError::NotRunning { .. }) => Ok(None),
+        // A start was killed before it had made all maps, or somebody removed some.
+        Err(DatapathError::PinsMissing { .. } | DatapathError::NotRunning { .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -31,10 +31,10 @@ const TELL: Duration = Duration::from_secs(10);
 /// `steerctl drain`.
 pub(super) async fn drain(context: &Context, args: &DrainArgs) -> Result<(), Failure> {
     let name = &args.name;
-    // From now on, so that an early signal finds the tunnel in drain, or untouched.
-    let interrupt = args.wait.then(Interrupt::listen).transpose()?;
-    let mut mover = None;
+    let (mut interrupt, mut mover) = (None, None);
     let plan = |_: &Maps, existing: &Existing| {
+        // From now on, so that an early signal finds the tunnel in drain, or untouched.
+        interrupt = args.wait.then(Interrupt::listen).transpose()?;
         let change = plan::drain(existing, name, args.force)?;
         // What can fail does so before anything is changed.
         mover = args

@@ -6,7 +6,7 @@ use steer_common::{
     abi::{
         AddressKind, BucketTable, Counters, FlowEntry, FlowKey, Fragment, FragmentKey, GroupId,
         HookMode, KnownAddress, Move, NO_TUNNEL, Origin, PassReason, PrefixKind, Settings, Tunnel,
-        TunnelCounters, TunnelId, VlanKey,
+        TunnelCounters, TunnelId, VlanKey, address_bytes,
     },
     decide::{self, Place},
     key::Address,
@@ -155,11 +155,7 @@ fn ports(args: &ExplainArgs) -> (u16, u16) {
 
 /// An address as the packet path holds it.
 fn in_memory(addr: IpAddr) -> Address {
-    let octets = match addr {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    bytemuck::cast(octets)
+    bytemuck::cast(address_bytes(addr))
 }
 
 /// The maps as the packet path would see them, for a question that changes nothing.

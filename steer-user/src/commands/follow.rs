@@ -11,7 +11,10 @@ use super::{
     surroundings, sysctls,
 };
 use crate::{
-    datapath::{DatapathError, programs},
+    datapath::{
+        DatapathError,
+        programs::{self, Programs},
+    },
     net::Devices,
     plan,
 };
@@ -20,20 +23,23 @@ impl Daemon {
     /// Brings the maps up to date with the devices: up, down, gone, made anew, another number.
     pub(super) async fn follow_devices(&mut self) -> Result<(), Failure> {
         let devices = self.netlink.devices().await?;
-        let _lock = self.pins.lock()?;
+        let _lock = self.lock()?;
         // Another steerctl may have changed everything while this one waited.
         if !self.is_current()? {
             return Ok(());
         }
-        // Before a tunnel is used again. What fails here does not keep the others from it.
-        let restored = sysctls::follow(&mut self.maps, &devices);
-        let routed = routing::settle(&self.netlink, &mut self.maps, &devices).await;
-        self.attach_lost(&devices).await?;
-        self.forget_dead_hooks(&devices)?;
-        self.follow_tunnels(&devices)?;
-        self.follow_surroundings(&devices)?;
+        // In this order: before a tunnel is used again, it has all that it needs. What fails does not keep the
+        // others from it.
+        let done = [
+            sysctls::follow(&mut self.maps, &devices),
+            routing::settle(&self.netlink, &mut self.maps, &devices).await,
+            self.attach_lost(&devices).await,
+            self.forget_dead_hooks(&devices).map_err(Failure::from),
+            self.follow_tunnels(&devices).map_err(Failure::from),
+            self.follow_surroundings(&devices).map_err(Failure::from),
+        ];
         self.health.follow(devices);
-        restored.and(routed)
+        done.into_iter().collect()
     }
 
     /// Whether packets are marked, so that there are rules and routes to look after.
@@ -71,6 +77,14 @@ impl Daemon {
                 })
             })
             .collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let mode = self.maps.settings()?.hook;
+        if self.programs.mode() != mode {
+            // An attach beside this daemon wanted another one.
+            self.programs = Programs::load(&self.pins, self.maps.flow_capacity(), mode)?;
+        }
         let names = lost
             .iter()
             .map(|attachment| (attachment.name, attachment.ifindex));
@@ -106,10 +120,7 @@ impl Daemon {
 
     /// Brings addresses, VLANs and LAN devices up to date.
     fn follow_surroundings(&mut self, devices: &Devices) -> Result<(), DatapathError> {
-        let lan: Vec<u32> = state::lan_devices(&self.maps.hooks()?)
-            .iter()
-            .filter_map(|(name, _)| Some(devices.by_name(name)?.ifindex))
-            .collect();
+        let lan = state::lan_ifindexes(&self.maps.hooks()?, devices);
         if surroundings::write(&mut self.maps, devices, &lan)? {
             state::next_epoch(&mut self.maps)?;
             log::debug!("the addresses changed: every flow is checked again");

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pinned {
     Nothing,
-    /// What a start left that did not finish.
+    /// What a start left that did not finish, or somebody who removed some pins.
     Remains,
     /// All of a steer.
     Steer,
@@ -61,6 +61,7 @@ impl Outlook {
         let pinned = match (pins.is_used(), maps::pinned_abi(pins)) {
             (false, _) => Pinned::Nothing,
             (true, None | Some(0)) => Pinned::Remains,
+            (true, Some(_)) if !pins.holds_maps() => Pinned::Remains,
             (true, Some(_)) => Pinned::Steer,
         };
         let (existing, hooks) = known(pins, pinned, netns)?;
@@ -101,7 +102,7 @@ impl Outlook {
             return Ok(());
         }
         log::info!(
-            "{}: removing what an unfinished start left",
+            "{}: not all of a steer: removing what is left",
             pins.path().display()
         );
         for error in detach::remove_everything(pins, Cause::Operator).await {
@@ -130,7 +131,8 @@ fn known(
     }
     // What an unfinished start left is ours, too.
     let Some(maps) = detach::maps_of_any_layout(pins)? else {
-        return Ok((Existing::default(), Vec::new()));
+        let hooks = Maps::pinned_hooks(pins).unwrap_or_default();
+        return Ok((Existing::default(), hooks));
     };
     let existing = Existing {
         routing_slot: maps.settings()?.routing_slot,

@@ -55,7 +55,7 @@ impl Daemon {
             ));
         };
         let wanted = Wanted::of_file(file, &self.args.steer, Some(&self.args.probe))?;
-        let _lock = self.pins.lock()?;
+        let _lock = self.lock()?;
         if !self.is_current()? {
             return Err(Failure::new(
                 "another steerctl took over",
@@ -86,6 +86,7 @@ impl Daemon {
                 programs: others.as_mut().unwrap_or(&mut self.programs),
                 mode: attach,
                 is_watched: true,
+                daemon: None,
                 cause: Cause::Config,
             };
             way = carrier.carry_out(&mut outlook).await?;
@@ -110,10 +111,7 @@ impl Daemon {
             count: u32::try_from(count).unwrap_or(u32::MAX),
             ..Event::new(kind, cause)
         };
-        let noted = self
-            .pins
-            .lock()
-            .and_then(|_lock| self.maps.push_event(&event));
+        let noted = self.lock().and_then(|_lock| self.maps.push_event(&event));
         if let Err(error) = noted {
             log::warn!("noting an event: {error}");
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use steer_common::abi::{Cause, Event, EventKind, Group, GroupId};
+use steer_common::abi::{Cause, Event, EventKind, Group, GroupId, PrefixSource};
 
 use super::state::{self, KnownTunnel, decode_name};
 use crate::{
@@ -308,7 +308,9 @@ fn following(
 ) -> Vec<Following> {
     let home = |name: &str| {
         let is_it = |(id, group): &&(GroupId, Group)| {
-            group.parent == u32::from(*id) && decode_name(&group.name) == name
+            let is_home = group.parent == u32::from(*id) && decode_name(&group.name) == name;
+            // Somebody may have given it prefixes since.
+            is_home && group.prefixes_from == PrefixSource::Routes
         };
         groups.iter().find(is_it).map(|(id, _)| *id)
     };

@@ -14,6 +14,7 @@ use crate::{
     net::Netlink,
     output::{Colour, PlanReport},
     plan::{GroupPlan, Plan, health::Probes},
+    sys,
 };
 
 /// How often the program's diagnostics are shown.
@@ -30,35 +31,29 @@ pub(super) async fn attach(context: &Context, args: &SteerArgs) -> Result<(), Fa
 /// `steerctl run`.
 pub(super) async fn run(context: &Context, args: &RunArgs) -> Result<(), Failure> {
     let signals = daemon::Signals::listen()?;
-    let Some(Started {
-        line,
-        mut programs,
-        order,
-        wanted,
-        follower,
-    }) = start(context, &args.steer, Some(&args.probe)).await?
-    else {
+    let Some(mut started) = start(context, &args.steer, Some(&args.probe)).await? else {
         return Ok(());
     };
-    start_logger(&mut programs);
+    start_logger(&mut started.programs);
     let role = context.pins.become_daemon()?;
-    print_line(&line)?;
-    manager::ready(&line);
-    let pins = context.pins.clone();
-    let daemon = daemon::Daemon::new(pins, programs, args, order, wanted, follower)?;
+    print_line(&started.line)?;
+    manager::ready(&started.line);
+    let daemon = daemon::Daemon::new(context.pins.clone(), args, started)?;
     // It is large.
     Box::pin(daemon.work(signals, role)).await
 }
 
 /// What a start leaves to whoever stays.
-struct Started {
+pub(super) struct Started {
     /// What was done, for the operator.
     line: String,
-    programs: Programs,
-    order: HookOrder,
-    wanted: Wanted,
+    /// What the maps call the daemon that is to be; 0 if there will be none.
+    pub(super) daemon: u64,
+    pub(super) programs: Programs,
+    pub(super) order: HookOrder,
+    pub(super) wanted: Wanted,
     /// The routes as they were followed.
-    follower: Follower,
+    pub(super) follower: Follower,
 }
 
 /// The program's own diagnostics, which only the object of a debug build has.
@@ -90,10 +85,12 @@ async fn start(
     requirements::check_start(wanted.probes.as_ref().is_some_and(Probes::any))??;
     let (pins, mode) = (&context.pins, args.attach);
     let netlink = Netlink::connect()?;
-    let _lock = pins.lock()?;
+    let lock = pins.lock()?;
     let mut outlook = Outlook::of(pins, &netlink, &wanted, mode).await?;
     if args.dry_run {
         let difference = difference::report(pins, &outlook)?;
+        // Whoever reads it takes his time.
+        drop(lock);
         let report = PlanReport::new(&outlook.plan, difference, true);
         print_either(context, &report, || report.render(Colour::Off))?;
         return Ok(None);
@@ -103,13 +100,18 @@ async fn start(
     let prepared = pins.prepare()?;
     let mut programs = Programs::load(pins, outlook.plan.max_flows, outlook.plan.mode)?;
     let mut maps = Maps::open(pins)?;
+    let daemon = match probe {
+        Some(_) => Some(sys::random_number()?),
+        None => None,
+    };
     let carrier = CarryOut {
         pins,
         netlink: &netlink,
         maps: &mut maps,
         programs: &mut programs,
         mode,
-        is_watched: wanted.probes.is_some() || pins.has_daemon(),
+        is_watched: wanted.probes.is_some() || pins.daemon().is_some(),
+        daemon,
         cause: wanted.cause(),
     };
     let way = carrier.carry_out(&mut outlook).await?;
@@ -120,6 +122,7 @@ async fn start(
     }
     Ok(Some(Started {
         line: format!("ready {}", summary(&plan, way)),
+        daemon: daemon.unwrap_or(0),
         programs,
         order: plan.order(),
         wanted,

@@ -12,6 +12,7 @@ use super::hooks;
 pub(super) use crate::plan::{decode_name, encode_name};
 use crate::{
     datapath::{DatapathError, maps::Maps},
+    net::Devices,
     plan::{self, Existing, ExistingGroup, ExistingTunnel, Idle, TunnelCandidate},
 };
 
@@ -104,6 +105,14 @@ pub(super) fn lan_devices(hooks: &[(HookKey, Hook)]) -> Vec<(String, u32)> {
         .iter()
         .filter(|(key, _)| hooks::is_on_lan(key.kind))
         .map(|(_, hook)| (decode_name(&hook.name), hook.group))
+        .collect()
+}
+
+/// The numbers of those that are there.
+pub(super) fn lan_ifindexes(hooks: &[(HookKey, Hook)], devices: &Devices) -> Vec<u32> {
+    lan_devices(hooks)
+        .iter()
+        .filter_map(|(name, _)| Some(devices.by_name(name)?.ifindex))
         .collect()
 }
 

@@ -69,6 +69,16 @@ pub(super) fn undo(maps: &mut Maps, plan: &Plan, before: &[KnownTunnel]) {
     }
 }
 
+/// Changes again what a plan restored that was not carried out.
+pub(super) fn change_again(known: &[KnownTunnel]) {
+    for tunnel in known.iter().filter(|t| t.info.rp_filter_before != 0) {
+        let is_there = nix::net::if_::if_nametoindex(tunnel.name.as_str()).is_ok();
+        if is_there && let Err(error) = sysctl::set_rp_filter(&tunnel.name, RP_FILTER_LOOSE) {
+            log::warn!("{error}");
+        }
+    }
+}
+
 /// Restores what was changed for a tunnel that leaves, and forgets it.
 pub(super) fn restore(maps: &mut Maps, id: TunnelId) -> Result<(), Failure> {
     let info = maps.tunnel_info(id)?;

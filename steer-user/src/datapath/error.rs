@@ -43,6 +43,10 @@ pub enum DatapathError {
     OtherNetns { dir: PathBuf },
     #[error("{}: the daemon does not step back", dir.display())]
     DaemonStays { dir: PathBuf, pid: Option<i32> },
+    #[error("{}: {holder} holds the write lock", dir.display())]
+    Locked { dir: PathBuf, holder: String },
+    #[error("{}: pins of steer are missing, {map} for one: were they removed by hand?", dir.display())]
+    PinsMissing { dir: PathBuf, map: &'static str },
     #[error("{}: another steerctl is moving flows", dir.display())]
     Moving { dir: PathBuf, pid: Option<i32> },
     #[error("device {device}: another steer instance is attached (program {program_id})")]
@@ -91,6 +95,10 @@ impl DatapathError {
             Self::NoBpffs { .. } => {
                 Some("mount one: mount -t bpf bpf /sys/fs/bpf, or name another --pin-dir".into())
             }
+            Self::PinsMissing { dir, .. } => Some(format!(
+                "start over (flows are placed anew): steerctl --pin-dir {} detach, then run",
+                dir.display()
+            )),
             Self::NotRunning { .. } => {
                 Some("start it with steerctl run, or name its --pin-dir".into())
             }

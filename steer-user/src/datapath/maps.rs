@@ -32,6 +32,8 @@ type Result<T> = std::result::Result<T, DatapathError>;
 const KEY_BYTES: usize = size_of::<FlowKey>();
 const ENTRY_BYTES: usize = size_of::<FlowEntry>();
 
+type HookTable = Table<{ size_of::<HookKey>() }, { size_of::<Hook>() }>;
+
 /// The maps of one steer.
 pub struct Maps {
     settings: Records<{ size_of::<Settings>() }>,
@@ -48,7 +50,7 @@ pub struct Maps {
     tunnel_counters: PerCpu<{ size_of::<TunnelCounters>() }>,
     pass_counters: PerCpu<{ size_of::<PassCounters>() }>,
     counters: PerCpu<{ size_of::<Counters>() }>,
-    hooks: Table<{ size_of::<HookKey>() }, { size_of::<Hook>() }>,
+    hooks: HookTable,
     memberships: Table<{ size_of::<MembershipKey>() }, { size_of::<Membership>() }>,
     tunnel_health: Records<{ size_of::<TunnelHealth>() }>,
     events: Records<{ size_of::<Event>() }>,
@@ -66,6 +68,10 @@ impl Maps {
         }
         check_abi(pins)?;
         check_shapes(pins)?;
+        if let Some(map) = pins.missing_map() {
+            let dir = pins.path().to_owned();
+            return Err(DatapathError::PinsMissing { dir, map });
+        }
         let map = |name| -> Result<Map> {
             let data = MapData::from_pin(pins.map(name)).map_err(on(name))?;
             Map::from_map_data(data).map_err(on(name))
@@ -96,6 +102,14 @@ impl Maps {
                 .map_err(on(maps::FLOWS))?
                 .max_entries(),
         })
+    }
+
+    /// The hooks alone, where other pins may be missing.
+    pub fn pinned_hooks(pins: &PinDir) -> Result<Vec<(HookKey, Hook)>> {
+        check_abi(pins)?;
+        let data = MapData::from_pin(pins.map(maps::HOOKS)).map_err(on(maps::HOOKS))?;
+        let map = Map::from_map_data(data).map_err(on(maps::HOOKS))?;
+        HookTable::new(maps::HOOKS, map)?.all()
     }
 
     /// Whether these are, still, the maps that are pinned there.

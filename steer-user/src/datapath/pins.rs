@@ -46,7 +46,11 @@ pub struct WriteLock(#[expect(dead_code, reason = "holds the lock")] Flock<File>
 pub struct DaemonRole(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
 
 /// How long a daemon may take to step back.
-const HAND_OVER: Duration = Duration::from_secs(10);
+pub const HAND_OVER: Duration = Duration::from_secs(10);
+/// How long a daemon waits for the write lock before it does something else.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How often somebody looks whether the write lock is free who does not just wait for it.
+const LOCK_LOOK: Duration = Duration::from_millis(10);
 
 /// What [`PinDir::prepare`] made; removed again when dropped without [`Prepared::keep`].
 #[derive(Debug)]
@@ -84,7 +88,12 @@ impl PinDir {
 
     /// Whether all maps are pinned here.
     pub fn holds_maps(&self) -> bool {
-        maps::ALL.iter().all(|name| self.map(name).exists())
+        self.missing_map().is_none()
+    }
+
+    /// A map that is not pinned here.
+    pub(super) fn missing_map(&self) -> Option<&'static str> {
+        maps::ALL.into_iter().find(|name| !self.map(name).exists())
     }
 
     /// Whether a start that was killed before it pinned anything left something here.
@@ -182,20 +191,36 @@ impl PinDir {
         Ok(prepared)
     }
 
-    /// Waits until no other steerctl changes this directory.
+    /// Waits until no other steerctl changes this directory, and keeps others from it.
     ///
     /// The lock is on the directory above, which outlives this one.
     pub fn lock(&self) -> Result<WriteLock, DatapathError> {
+        if let Some(lock) = self.try_lock()? {
+            return Ok(lock);
+        }
         let (file, failed) = self.lock_file()?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(WriteLock(lock)),
-            Err((file, Errno::EWOULDBLOCK)) => {
-                log::info!("waiting for another steerctl to finish");
-                Flock::lock(file, FlockArg::LockExclusive)
-                    .map(WriteLock)
-                    .map_err(|(_, errno)| failed(errno))
+        let holder = lock_holder(&file).ok().flatten();
+        log::info!("waiting for {}, which holds the write lock", who(holder));
+        Flock::lock(file, FlockArg::LockExclusive)
+            .map(WriteLock)
+            .map_err(|(_, errno)| failed(errno))
+    }
+
+    /// The same for those who have more to do than to wait.
+    pub fn lock_within(&self, limit: Duration) -> Result<WriteLock, DatapathError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(lock) = self.try_lock()? {
+                return Ok(lock);
             }
-            Err((_, errno)) => Err(failed(errno)),
+            if Instant::now() > deadline {
+                let (file, _) = self.lock_file()?;
+                return Err(DatapathError::Locked {
+                    dir: self.path.clone(),
+                    holder: who(lock_holder(&file).ok().flatten()),
+                });
+            }
+            std::thread::sleep(LOCK_LOOK);
         }
     }
 
@@ -252,12 +277,6 @@ impl PinDir {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// Whether there is a daemon.
-    pub fn has_daemon(&self) -> bool {
-        let held = |file| Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err();
-        File::open(&self.path).is_ok_and(held)
     }
 
     /// Asks the daemon, if there is one, to stop without touching anything.
@@ -418,6 +437,17 @@ fn is_own_mount(dir: &Path) -> bool {
                     && kind_and_source.starts_with(&format!("bpf {MOUNT_SOURCE} "))
             })
         })
+}
+
+/// A process as an operator knows it: `pid 1234 (steerctl)`.
+fn who(pid: Option<i32>) -> String {
+    let Some(pid) = pid else {
+        return "a process that cannot be seen from here".into();
+    };
+    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("pid {pid} ({})", name.trim_end()),
+        Err(_) => format!("pid {pid}"),
+    }
 }
 
 /// Who holds the `flock` on an open file, by `proc_locks(5)`.

@@ -298,6 +298,9 @@ pub struct DetachReport {
     pub hooks: Vec<HookReport>,
     /// Live flows forgotten with the flow table.
     pub flows: u64,
+    /// Whether there are pins that nothing more is known of.
+    #[serde(skip)]
+    pub is_remains: bool,
     /// Whether it was only shown.
     pub dry_run: bool,
     /// Policy rules, and as many routes.
@@ -310,6 +313,14 @@ impl DetachReport {
     /// For people.
     pub fn render(&self) -> String {
         let is_nothing = self.hooks.is_empty() && self.rules == 0 && self.sysctls.is_empty();
+        if is_nothing && self.flows == 0 && self.is_remains {
+            let verb = if self.dry_run {
+                "would remove"
+            } else {
+                "removed"
+            };
+            return format!("{verb} what was left in {}\n", self.pin_dir);
+        }
         if is_nothing && self.flows == 0 {
             return format!("nothing is steered by {}\n", self.pin_dir);
         }
@@ -431,6 +442,7 @@ mod tests {
             rules: 0,
             sysctls: Vec::new(),
             flows: 3,
+            is_remains: false,
             dry_run: false,
         };
         assert_eq!(

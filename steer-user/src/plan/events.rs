@@ -1,9 +1,9 @@
 //! What a change is told as: the difference between what was and what is, as events.
 
-use std::net::IpAddr;
-
 use ipnet::IpNet;
-use steer_common::abi::{Cause, Event, EventKind, GroupId, Hook, HookKey, NAME_BYTES};
+use steer_common::abi::{
+    Cause, Event, EventKind, GroupId, Hook, HookKey, NAME_BYTES, address_bytes,
+};
 
 use super::{Existing, ExistingGroup, ExistingTunnel};
 
@@ -103,12 +103,12 @@ fn of_prefixes(
         }];
     }
     let gone = gone.iter().map(|prefix| Event {
-        name: address_bytes(*prefix),
+        name: address_bytes(prefix.network()),
         before: prefix.prefix_len().into(),
         ..event(EventKind::PrefixRemoved)
     });
     let new = new.iter().map(|prefix| Event {
-        name: address_bytes(*prefix),
+        name: address_bytes(prefix.network()),
         after: prefix.prefix_len().into(),
         ..event(EventKind::PrefixAdded)
     });
@@ -144,14 +144,6 @@ pub fn hook_changes(
     .collect()
 }
 
-/// An address as the maps have it: IPv4 lies within `::ffff:0:0/96`.
-fn address_bytes(prefix: IpNet) -> [u8; NAME_BYTES] {
-    match prefix.network() {
-        IpAddr::V4(addr) => addr.to_ipv6_mapped().octets(),
-        IpAddr::V6(addr) => addr.octets(),
-    }
-}
-
 /// A name as the maps keep it; names are checked for length when they are given.
 pub fn encode_name(name: &str) -> [u8; NAME_BYTES] {
     let mut bytes = [0; NAME_BYTES];
@@ -172,6 +164,8 @@ pub fn decode_name(bytes: &[u8; NAME_BYTES]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use steer_common::abi::{Admin, AttachKind, Health, HookKind, HookOrder};
 
     use super::*;

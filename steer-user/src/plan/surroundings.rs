@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use steer_common::abi::{
     ADDRESSES_MAX, AddressKind, KnownAddress, LanDevice, LinkLayer, NO_TUNNEL, TunnelId, Vlan,
-    VlanKey,
+    VlanKey, address_bytes,
 };
 
 use crate::net::Devices;
@@ -38,7 +38,7 @@ pub fn surroundings(devices: &Devices, tunnels: &[(TunnelId, u32)], lan: &[u32])
             .by_index(*ifindex)
             .and_then(|device| device.wireguard.as_ref());
         for address in wireguard.iter().flat_map(|wireguard| wireguard.endpoints()) {
-            let key = octets(address);
+            let key = address_bytes(address);
             if found.addresses.iter().all(|(known, _)| *known != key) {
                 let kind = AddressKind::Endpoint;
                 found.addresses.push((key, known(kind, NO_TUNNEL)));
@@ -87,7 +87,7 @@ pub fn surroundings(devices: &Devices, tunnels: &[(TunnelId, u32)], lan: &[u32])
 
 /// An own address; one that several tunnels have belongs to none of them.
 fn add_own(addresses: &mut Vec<([u8; 16], KnownAddress)>, address: IpAddr, owner: TunnelId) {
-    let key = octets(address);
+    let key = address_bytes(address);
     match addresses.iter_mut().find(|(found, _)| *found == key) {
         Some((_, found)) if found.tunnel != u32::from(owner) => found.tunnel = NO_TUNNEL.into(),
         Some(_) => {}
@@ -99,13 +99,6 @@ fn known(kind: AddressKind, tunnel: TunnelId) -> KnownAddress {
     KnownAddress {
         kind,
         tunnel: tunnel.into(),
-    }
-}
-
-fn octets(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
     }
 }
 

@@ -230,6 +230,7 @@ impl World {
                 idle_udp_ns: 300 * SECOND,
                 idle_other_ns: 60 * SECOND,
                 netns: 0,
+                daemon: 0,
                 hook: HookMode::Ingress,
                 mss_clamp: 0,
                 mark_mask: MARK_MASK,

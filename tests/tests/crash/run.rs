@@ -237,9 +237,7 @@ impl Site {
     ) -> Result<()> {
         let is_over = match change {
             Change::Weights(_) | Change::Admin(..) => false,
-            // Its programs are not those of the daemon.
-            Change::Attach => true,
-            Change::Reload | Change::Restart => left.is_killed,
+            Change::Attach | Change::Reload | Change::Restart => left.is_killed,
         };
         if !is_over {
             return Ok(());

@@ -61,7 +61,7 @@ fn dumps_are_readable() {
     let expected: [(&str, &[&str]); 20] = [
         (
             maps::SETTINGS,
-            &["\"abi_version\": 3", "\"idle_udp_ns\": 300000000000"],
+            &["\"abi_version\": 4", "\"idle_udp_ns\": 300000000000"],
         ),
         (maps::GROUPS, &["\"placement\": \"Absent\""]),
         (maps::PREFIXES, &["\"prefix_len\": 112", "\"group\": 0"]),
@@ -156,6 +156,7 @@ fn write_what_only_userspace_reads(pair: &mut Pair) {
         jitter_us: 900,
         loss_ppm: 0,
         reason: HealthReason::Answering,
+        answered_by: [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 9, 0, 2],
     };
     pair.kernel.set_tunnel_health(0, &health).expect("health");
     let event = Event {

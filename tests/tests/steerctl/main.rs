@@ -4,6 +4,7 @@
 mod fixture;
 
 mod changes;
+mod daemon;
 mod devices;
 mod drain;
 mod events;

@@ -9,7 +9,10 @@ use crate::{
         Failure,
         state::{self, encode_name},
     },
-    datapath::{maps::Maps, pins::PinDir},
+    datapath::{
+        maps::Maps,
+        pins::{LOCK_PATIENCE, PinDir},
+    },
     plan::health::Transition,
 };
 
@@ -24,7 +27,7 @@ pub(super) struct Change {
 
 /// Makes the bucket tables that these changes call for, then tells of them.
 pub(super) fn settle(pins: &PinDir, changes: &[Change]) -> Result<(), Failure> {
-    let _lock = pins.lock()?;
+    let _lock = pins.lock_within(LOCK_PATIENCE)?;
     if !pins.holds_maps() {
         return Ok(());
     }

@@ -31,6 +31,7 @@ pub(in super::super) fn at_start(
             jitter_us: 0,
             loss_ppm: 0,
             reason,
+            answered_by: told.map_or([0; 16], |(_, told)| told.answered_by),
         },
     };
     Ok((health, told))

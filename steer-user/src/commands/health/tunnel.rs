@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use steer_common::abi::{Health, TunnelId};
+use steer_common::abi::{Health, TunnelHealth, TunnelId};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle};
 
 use crate::{
@@ -70,12 +70,22 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(known: &KnownTunnel, verdict: Verdict, spec: &ProbeSpec) -> Self {
+    /// Goes on from what is in the maps.
+    pub(super) fn new(known: &KnownTunnel, told: &TunnelHealth, spec: &ProbeSpec) -> Self {
+        let verdict = Verdict {
+            health: known.state.health,
+            reason: told.reason,
+            since_ns: told.since_ns,
+        };
+        let mut machine = Machine::new(spec.clone(), verdict, now_ns());
+        if told.answered_by != [0; 16] {
+            machine.recall(IpAddr::from(told.answered_by).to_canonical());
+        }
         Self {
             id: known.id,
             name: known.name.clone(),
             ifindex: 0,
-            machine: Machine::new(spec.clone(), verdict, now_ns()),
+            machine,
             spec: spec.clone(),
             device: None,
             open: None,

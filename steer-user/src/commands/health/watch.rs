@@ -24,7 +24,7 @@ use crate::{
         pins::PinDir,
     },
     net::{self, WireGuard},
-    plan::health::{Pace, Transition, Verdict, phrase},
+    plan::health::{Pace, Transition, phrase},
 };
 
 /// How often the maps are looked at and written: tunnels that came and went, and what was measured.
@@ -131,13 +131,8 @@ impl Watch {
             let spec = orders.probes.of(&tunnel.name);
             if !self.tunnels.contains_key(&tunnel.id) {
                 let told = self.maps.tunnel_health(tunnel.id)?;
-                let verdict = Verdict {
-                    health: tunnel.state.health,
-                    reason: told.reason,
-                    since_ns: told.since_ns,
-                };
                 self.tunnels
-                    .insert(tunnel.id, Watched::new(tunnel, verdict, spec));
+                    .insert(tunnel.id, Watched::new(tunnel, &told, spec));
             }
             if let Some(watched) = self.tunnels.get_mut(&tunnel.id) {
                 let device = devices.by_name(&tunnel.name);

@@ -156,13 +156,15 @@ impl Daemon {
                 self.routes.read(&self.netlink).await?;
             }
         }
-        let _lock = self.pins.lock()?;
+        let read = start.elapsed();
+        let _lock = self.lock()?;
+        let start = Instant::now();
         if !self.is_current()? {
             return Ok(());
         }
         self.routes.follower.apply(&mut self.maps)?;
         self.tell_of_routes()?;
-        self.routes.rested = Some(Instant::now() + REST * start.elapsed());
+        self.routes.rested = Some(Instant::now() + REST * (read + start.elapsed()));
         Ok(())
     }
 
@@ -172,7 +174,7 @@ impl Daemon {
         if !follower.has_news() && !follower.has_leftovers() {
             return Ok(());
         }
-        let _lock = self.pins.lock()?;
+        let _lock = self.lock()?;
         if !self.is_current()? {
             return Ok(());
         }

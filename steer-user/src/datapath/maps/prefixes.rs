@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
-use steer_common::abi::{GroupId, Prefix, PrefixKind, maps};
+use steer_common::abi::{GroupId, Prefix, PrefixKind, address_bytes, maps};
 
 use super::{DatapathError, Maps, Result};
 use crate::datapath::records::{decode, encode, on};
@@ -74,13 +74,14 @@ impl Maps {
 
 /// The trie's key: IPv4 prefixes lie within `::ffff:0:0/96`.
 fn key_of(prefix: IpNet) -> Key<[u8; 16]> {
-    match prefix {
-        IpNet::V4(net) => Key::new(
-            96 + u32::from(net.prefix_len()),
-            net.network().to_ipv6_mapped().octets(),
-        ),
-        IpNet::V6(net) => Key::new(net.prefix_len().into(), net.network().octets()),
-    }
+    let within = match prefix {
+        IpNet::V4(_) => 96,
+        IpNet::V6(_) => 0,
+    };
+    Key::new(
+        within + u32::from(prefix.prefix_len()),
+        address_bytes(prefix.network()),
+    )
 }
 
 fn prefix_of(data: [u8; 16], prefix_len: u32) -> Option<IpNet> {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use steer_common::abi::{Health, HealthReason, TunnelHealth};
+use steer_common::abi::{Health, HealthReason, TunnelHealth, address_bytes};
 
 use super::damping::Damping;
 use super::estimate::{Estimate, misses_max};
@@ -96,6 +96,11 @@ impl Machine {
         }
     }
 
+    /// Goes on from this address having answered probes: its silence means something from the start.
+    pub fn recall(&mut self, answered_by: IpAddr) {
+        self.answered_by = Some(answered_by);
+    }
+
     /// What it is now.
     pub fn verdict(&self) -> Verdict {
         self.verdict
@@ -139,7 +144,11 @@ impl Machine {
         if before != means {
             self.interrupt();
             self.estimate = Estimate::default();
-            self.proof = Proof::Nothing;
+            // To be asked in another way is no sign of life.
+            self.proof = match (means, self.proof) {
+                (Means::WireGuard, Proof::Answers) => Proof::Life,
+                (_, proof) => proof,
+            };
         }
     }
 
@@ -258,6 +267,10 @@ impl Machine {
             jitter_us: micros(self.estimate.jitter()),
             loss_ppm: millionths(self.estimate.loss().unwrap_or_default()),
             reason: self.verdict.reason,
+            answered_by: self
+                .answered_by
+                .filter(|_| self.is_trusted)
+                .map_or([0; 16], address_bytes),
         }
     }
 

@@ -5,13 +5,15 @@ mod link;
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use steer_common::abi::{Health, HealthReason};
+use steer_common::abi::{Health, HealthReason, address_bytes};
 
 use super::*;
 
 const MS: u64 = 1_000_000;
 const SEC: u64 = 1_000 * MS;
 const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 2));
+
+const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 3));
 
 /// A tunnel of which only its device is known.
 const FRESH: Verdict = Verdict {

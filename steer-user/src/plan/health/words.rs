@@ -59,6 +59,7 @@ mod tests {
             jitter_us: 1,
             loss_ppm: 70_000,
             reason,
+            answered_by: [0; 16],
         };
         let phrase = |health, reason| phrase(health, &told(reason)).unwrap_or_default();
         assert_eq!(

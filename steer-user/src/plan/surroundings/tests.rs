@@ -43,7 +43,7 @@ fn vlan(ifindex: u32, parent: u32, protocol: u16, id: u16) -> Device {
 
 /// What an address is: its kind, and the tunnel that has it.
 fn known_as(found: &Surroundings, address: &str) -> Option<(AddressKind, u32)> {
-    let key = octets(address.parse().expect("an address"));
+    let key = address_bytes(address.parse().expect("an address"));
     let mut known = found.addresses.iter().filter(|(known, _)| *known == key);
     let first = known.next().map(|(_, known)| (known.kind, known.tunnel));
     assert!(known.next().is_none(), "{address}: twice");

@@ -233,6 +233,52 @@ fn a_restart_keeps_what_was_down() {
 }
 
 #[test]
+fn a_restart_remembers_who_answered() {
+    let spec = ProbeSpec::default();
+    let mut link = Link::new(&spec, 2);
+    link.run(Duration::from_millis(100));
+    assert_eq!(
+        link.machine.figures().answered_by,
+        [0; 16],
+        "once is not enough"
+    );
+    link.run(10 * SECOND);
+    let told = link.machine.figures().answered_by;
+    assert_eq!(told, address_bytes(TARGET));
+
+    let known = link.machine.verdict();
+    let mut after = Link::known(&spec, 2, known);
+    after.machine.recall(TARGET);
+    after.is_cut = true;
+    after.run(10 * SECOND);
+    assert_eq!(after.now(), (Health::Down, HealthReason::NotAnswering));
+    let down = after.since(Health::Down, 0).expect("down");
+    assert!(down <= 4 * SEC, "after {} ms", down / MS);
+
+    // The silence of another one means nothing yet.
+    let mut other = Link::known(&spec, 2, known);
+    other.machine.recall(OTHER);
+    other.is_talkative = false;
+    other.run(10 * SECOND);
+    assert_eq!(other.now(), (Health::Unknown, HealthReason::NoAnswerYet));
+}
+
+#[test]
+fn another_target_is_no_sign_of_life() {
+    let mut link = Link::new(&ProbeSpec::default(), 2);
+    link.run(5 * SECOND);
+    link.is_cut = true;
+    link.run(5 * SECOND);
+    assert_eq!(link.now(), (Health::Down, HealthReason::NotAnswering));
+    link.machine.set_means(Means::Echo(OTHER));
+    link.run(30 * SECOND);
+    assert_eq!(link.now(), (Health::Down, HealthReason::NotAnswering));
+    link.is_cut = false;
+    link.run(5 * SECOND);
+    assert_eq!(link.now(), (Health::Up, HealthReason::Answering));
+}
+
+#[test]
 fn the_device_goes_and_comes_back() {
     let mut link = Link::new(&ProbeSpec::default(), 2);
     link.run(5 * SECOND);
