@@ -99,23 +99,20 @@ fn explain_report(
         entry.origin == Origin::Pinned || tunnel.is_ok_and(|id| element.has_member(id))
     };
     let view = View::read(maps, devices, settings, group)?;
-    if let Some(entry) = entry
-        && (is_checked(&entry) || is_member(&entry))
-        && view
-            .state(entry.tunnel.into())
-            .is_some_and(Tunnel::is_usable)
-    {
-        return Ok(ExplainReport {
-            group: names.group(entry.home).cloned(),
-            tunnel: names.tunnel(entry.tunnel.into()).cloned(),
-            reason: "flow_table".into(),
-            existing: true,
-            entry: Some(names.flow_report(&key, &entry, now_ns)),
-        });
+    let of_table = |entry: &FlowEntry| ExplainReport {
+        group: names.group(entry.home).cloned(),
+        tunnel: names.tunnel(entry.tunnel.into()).cloned(),
+        reason: "flow_table".into(),
+        existing: true,
+        entry: Some(names.flow_report(&key, entry, now_ns)),
+    };
+    let stays = entry.filter(|entry| is_checked(entry) || is_member(entry));
+    let is_usable = |id: u32| view.state(id).is_some_and(Tunnel::is_usable);
+    if let Some(entry) = stays.filter(|entry| is_usable(entry.tunnel.into())) {
+        return Ok(of_table(&entry));
     }
     if let Some(owner) = own.filter(|own| own.tunnel != u32::from(NO_TUNNEL)) {
-        let is_usable = view.state(owner.tunnel).is_some_and(Tunnel::is_usable);
-        if !is_usable {
+        if !is_usable(owner.tunnel) {
             return Ok(none(PassReason::NoTunnel.name(), Some(home)));
         }
         return Ok(ExplainReport {
@@ -135,7 +132,17 @@ fn explain_report(
             existing: entry.is_some(),
             entry: entry.map(|entry| names.flow_report(&key, &entry, now_ns)),
         },
-        None => none(PassReason::NoTunnel.name(), Some(home)),
+        None => {
+            // It stays where it is, down or not.
+            let is_kept = |entry: &FlowEntry| {
+                let state = view.state(entry.tunnel.into());
+                entry.origin != Origin::Pinned && state.is_some_and(Tunnel::is_wanted)
+            };
+            stays.filter(is_kept).map_or_else(
+                || none(PassReason::NoTunnel.name(), Some(home)),
+                |entry| of_table(&entry),
+            )
+        }
     })
 }
 

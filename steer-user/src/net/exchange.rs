@@ -74,12 +74,14 @@ async fn collect<T>(
 #[cfg(test)]
 mod tests {
     use futures_util::{FutureExt, stream};
-    use netlink_packet_core::{DoneMessage, ErrorMessage, NLM_F_DUMP_INTR, NLM_F_MULTIPART};
+    use netlink_packet_core::{
+        DoneMessage, ErrorMessage, NLM_F_DUMP_INTR, NLM_F_MULTIPART, NetlinkHeader,
+    };
 
     use super::*;
 
     fn message(payload: NetlinkPayload<u8>, flags: u16) -> NetlinkMessage<u8> {
-        let mut message = NetlinkMessage::new(Default::default(), payload);
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), payload);
         message.header.flags = NLM_F_MULTIPART | flags;
         message
     }
