@@ -9,13 +9,37 @@ use netlink_packet_core::{
 };
 use netlink_proto::sys::SocketAddr;
 
-use super::listing::{interrupted, is_interrupted};
+use super::listing::{Tries, interrupted, is_interrupted};
 
-/// Sends a message to the kernel and collects all parts of the answer.
+/// Sends a message to the kernel and collects all parts of the answer; again, if it is a listing that changed
+/// meanwhile.
 ///
 /// `flags` has to hold `NLM_F_DUMP` or `NLM_F_ACK`: these have an end even if a part
-/// of the answer cannot be read. The error of a listing that changed under way is [`interrupted`].
+/// of the answer cannot be read.
 pub(super) async fn exchange<T>(
+    protocol: isize,
+    message: NetlinkMessage<T>,
+    flags: u16,
+) -> io::Result<Vec<T>>
+where
+    T: NetlinkSerializable
+        + NetlinkDeserializable
+        + Clone
+        + std::fmt::Debug
+        + Unpin
+        + Send
+        + 'static,
+{
+    let mut tries = Tries::default();
+    loop {
+        match exchange_once(protocol, message.clone(), flags).await {
+            Err(error) if tries.is_left(&error) => {}
+            result => return result,
+        }
+    }
+}
+
+async fn exchange_once<T>(
     protocol: isize,
     mut message: NetlinkMessage<T>,
     flags: u16,

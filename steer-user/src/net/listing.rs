@@ -29,15 +29,16 @@ pub(super) fn interrupted() -> io::Error {
     )
 }
 
-/// Lists again what was [`interrupted`].
-pub(super) async fn whole<T>(list: impl AsyncFn() -> Result<T, NetError>) -> Result<T, NetError> {
-    for _ in 1..TRIES {
-        match list().await {
-            Err(error) if error.is_interrupted() => {}
-            result => return result,
-        }
+/// Counts how often something was listed.
+#[derive(Default)]
+pub(super) struct Tries(usize);
+
+impl Tries {
+    /// Whether to list again what failed so: if it was [`interrupted`], and not too often.
+    pub(super) fn is_left(&mut self, error: &io::Error) -> bool {
+        self.0 += 1;
+        error.kind() == io::ErrorKind::Interrupted && self.0 < TRIES
     }
-    list().await
 }
 
 impl Netlink {
@@ -47,11 +48,15 @@ impl Netlink {
         family: Family,
         table: Option<u32>,
     ) -> Result<Vec<RouteMessage>, NetError> {
-        let mut routes = match whole(async || self.listed_once(family, table).await).await {
-            // Nothing was ever put into this table.
-            Err(error) if error.errno() == Some(libc::ENOENT) => Vec::new(),
-            Err(error) if family.is_unknown(&error) => Vec::new(),
-            listed => listed?,
+        let mut tries = Tries::default();
+        let mut routes = loop {
+            match self.listed_once(family, table).await {
+                Err(NetError::Request { cause, .. }) if tries.is_left(&cause) => {}
+                // Nothing was ever put into this table.
+                Err(error) if error.errno() == Some(libc::ENOENT) => break Vec::new(),
+                Err(error) if family.is_unknown(&error) => break Vec::new(),
+                listed => break listed?,
+            }
         };
         // A kernel without IPv6 tells of the families that it has.
         routes.retain(|route| {
@@ -103,35 +108,24 @@ impl Netlink {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use netlink_packet_core::NLM_F_MULTIPART;
 
     use super::*;
 
-    fn error(cause: io::Error) -> NetError {
-        let what = "list".into();
-        NetError::Request { what, cause }
-    }
-
-    #[tokio::test]
-    async fn what_changes_is_listed_again() {
-        let calls = Cell::new(0);
-        let after = async |failures: usize, cause: fn() -> io::Error| {
-            calls.set(0);
-            let list = async || {
-                calls.set(calls.get() + 1);
-                if calls.get() > failures {
-                    Ok(())
-                } else {
-                    Err(error(cause()))
-                }
-            };
-            let result = whole(list).await;
-            (result.is_ok(), calls.get())
+    #[test]
+    fn what_changes_is_listed_again() {
+        let mut tries = Tries::default();
+        let left: Vec<_> = (0..TRIES).map(|_| tries.is_left(&interrupted())).collect();
+        let (last, before) = left.split_last().expect("some");
+        assert!(before.iter().all(|is_left| *is_left) && !last);
+        let refused = io::Error::from_raw_os_error(libc::EPERM);
+        assert!(!Tries::default().is_left(&refused));
+        let header = |flags| {
+            let mut header = NetlinkHeader::default();
+            header.flags = flags;
+            header
         };
-        assert_eq!(after(0, interrupted).await, (true, 1));
-        assert_eq!(after(TRIES - 1, interrupted).await, (true, TRIES));
-        assert_eq!(after(TRIES, interrupted).await, (false, TRIES));
-        let refused = || io::Error::from_raw_os_error(libc::EPERM);
-        assert_eq!(after(1, refused).await, (false, 1));
+        assert!(is_interrupted(&header(NLM_F_DUMP_INTR | NLM_F_MULTIPART)));
+        assert!(!is_interrupted(&header(NLM_F_MULTIPART)));
     }
 }

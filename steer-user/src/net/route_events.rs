@@ -21,7 +21,6 @@ use rtnetlink::MulticastGroup;
 
 use super::{
     Family, NetError, Netlink, ROUTE_PROTOCOL,
-    listing::whole,
     nexthop::{self, NextHop, RTM_DELNEXTHOP, RTM_NEWNEXTHOP},
     route_table::{Hop, Leads, Place, Route, RouteNotice, RouteTable},
     routes::{priority, table_of},
@@ -43,13 +42,11 @@ impl Netlink {
     /// IPv6 routes may be missing if others went meanwhile: see [`RouteTable::renew_in_part`].
     pub async fn route_table(&self, tables: &[u32]) -> Result<RouteTable, NetError> {
         let mut found = RouteTable::new(tables);
-        let objects = async || {
-            nexthop::all().await.map_err(|cause| NetError::Request {
-                what: "list of next-hop objects".into(),
-                cause,
-            })
-        };
-        for object in whole(objects).await? {
+        let objects = nexthop::all().await.map_err(|cause| NetError::Request {
+            what: "list of next-hop objects".into(),
+            cause,
+        })?;
+        for object in objects {
             found.note(RouteNotice::ObjectCame(object));
         }
         for family in Family::ALL {
@@ -67,7 +64,7 @@ impl Netlink {
 /// A stream of [`RouteNotice`]s.
 ///
 /// Subscribe first and take the table then, so that nothing falls between. What both tell is noted
-/// twice, which in the end changes nothing.
+/// twice, which in the end changes nothing, or is not certain.
 pub struct RouteEvents {
     notices: BoxStream<'static, RouteNotice>,
 }
