@@ -141,7 +141,7 @@ fn what_is_told_is_what_is_listed() {
             "{done} of {STEPS} commands did something; {unsure} times the table was listed anew"
         );
         assert!(done > STEPS / 4, "only {done} commands did something");
-        assert!(unsure < done, "messages were never enough");
+        assert!(unsure < done * 3 / 4, "{unsure} of {done} not sure");
     });
 }
 
@@ -167,7 +167,7 @@ fn what_is_told_before_a_listing() {
         }
         println!("{done} commands did something; {unsure} times the table was listed anew");
         assert!(done > STEPS / 4, "only {done} commands did something");
-        assert!(unsure < done, "messages were never enough");
+        assert!(unsure < done * 3 / 4, "{unsure} of {done} not sure");
     });
 }
 

@@ -37,6 +37,8 @@ pub(in crate::commands) struct RouteWatch {
     due: Option<Instant>,
     /// Messages do not suffice.
     must_read: bool,
+    /// Some were lost, and older ones may wait behind where those would be.
+    has_lost: bool,
     read_at: Option<Instant>,
     told_at: Option<Instant>,
     /// When the next change may be done: not sooner, or nothing else would be in a storm.
@@ -104,11 +106,18 @@ impl RouteWatch {
             None => return std::future::pending().await,
         };
         if let Some(notice) = heard {
-            return self.follower.note(notice);
+            return self.note(notice);
         }
         log::warn!("the kernel's route messages stopped; listening anew");
         self.listen_at = Some(Instant::now() + RETRY);
         Noted::Unsure
+    }
+
+    fn note(&mut self, notice: RouteNotice) -> Noted {
+        self.has_lost |= notice == RouteNotice::Lost;
+        let noted = self.follower.note(notice);
+        self.must_read |= noted == Noted::Unsure;
+        noted
     }
 
     /// Devices changed: routes go with them, and the kernel does not always say so.
@@ -119,22 +128,24 @@ impl RouteWatch {
 
     /// Notes what is there already, without waiting.
     fn note_all(&mut self) {
-        let Some(events) = &mut self.events else {
-            return;
-        };
-        while let Some(notice) = events.next_at_once() {
-            self.must_read |= self.follower.note(notice) == Noted::Unsure;
+        while let Some(notice) = self.events.as_mut().and_then(RouteEvents::next_at_once) {
+            self.note(notice);
         }
     }
 
     /// Lists all routes. If that does not succeed as a whole, there is to be another time.
     async fn read(&mut self, netlink: &Netlink) -> Result<(), NetError> {
+        if self.has_lost {
+            // What is still under way is older than the listing, and would undo what that says.
+            self.events = Some(RouteEvents::subscribe()?);
+            self.has_lost = false;
+        }
         let mut heard = Vec::new();
         self.read_at = Some(Instant::now());
         let result = self.list(netlink, &mut heard).await;
         self.read_at = Some(Instant::now());
         for notice in heard {
-            self.must_read |= self.follower.note(notice) == Noted::Unsure;
+            self.note(notice);
         }
         match result {
             Err(error) if error.is_interrupted() => log::debug!("{error}"),
