@@ -12,7 +12,8 @@ test!(a_policy_that_steered_packets_bypass, |name| {
     let says = format!("IPsec policy {POLICY} is about packets of prefix 10.2.0.0/16");
     patient.fails("ipsec", "IPsec", &says, &add)?.cured()?;
     // Another policy, of what is not steered, is nobody's business.
-    patient.sh("steerctl attach --hook ingress --iface lan0; ip xfrm policy deleteall")?;
+    patient.sh("steerctl detach; ip xfrm policy deleteall")?;
+    patient.attach(&["--hook", "ingress"])?;
     patient.sh(&add.replace("10.2.0.0", "10.3.0.0"))?;
     let findings = patient.examine()?;
     let told = findings.iter().find(|finding| finding.check == "ipsec");

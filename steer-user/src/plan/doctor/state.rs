@@ -40,7 +40,7 @@ pub(super) const DAEMON: Check = Check {
         Pins::Steering { daemon: None } => vec![
             warn(
                 "daemon",
-                "no steerctl run is there: devices and tunnels' health are not followed, idle flows are not forgotten",
+                "no steerctl run is there: devices and tunnels' health are not followed, idle flows are not forgotten; if it had a --config or a service, start it by that",
             )
             .with_fix(facts.fix_of_no_daemon()),
         ],
@@ -55,7 +55,7 @@ impl Facts<'_> {
         match &self.config {
             ConfigFacts::Usable { path, .. } => format!("steerctl run --keep --config {path}"),
             ConfigFacts::Absent { .. } | ConfigFacts::Unusable { .. } => {
-                "start it as before: systemctl restart steer, or steerctl run --keep with its --config FILE if it had one".into()
+                "steerctl run --keep".into()
             }
         }
     }
