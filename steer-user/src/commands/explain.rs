@@ -124,26 +124,25 @@ fn explain_report(
         key,
         ..Parsed::EMPTY
     };
-    Ok(match decide::pick(&view, &parsed, group, Place::Mark) {
-        Some(exit) => ExplainReport {
+    if let Some(exit) = decide::pick(&view, &parsed, group, Place::Mark) {
+        return Ok(ExplainReport {
             group: names.group(home).cloned(),
             tunnel: names.tunnel(exit.tunnel.into()).cloned(),
             reason: "hash".into(),
             existing: entry.is_some(),
             entry: entry.map(|entry| names.flow_report(&key, &entry, now_ns)),
-        },
-        None => {
-            // It stays where it is, down or not.
-            let is_kept = |entry: &FlowEntry| {
-                let state = view.state(entry.tunnel.into());
-                entry.origin != Origin::Pinned && state.is_some_and(Tunnel::is_wanted)
-            };
-            stays.filter(is_kept).map_or_else(
-                || none(PassReason::NoTunnel.name(), Some(home)),
-                |entry| of_table(&entry),
-            )
-        }
-    })
+        });
+    }
+    // With every tunnel down a flow stays where it is.
+    let is_kept = |entry: &FlowEntry| {
+        let state = view.state(entry.tunnel.into());
+        entry.origin != Origin::Pinned && state.is_some_and(Tunnel::is_wanted)
+    };
+    let kept = stays.filter(is_kept);
+    Ok(kept.map_or_else(
+        || none(PassReason::NoTunnel.name(), Some(home)),
+        |entry| of_table(&entry),
+    ))
 }
 
 /// The ports of the flow's key: of its ends, or made of the number that both have.

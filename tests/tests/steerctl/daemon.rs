@@ -9,7 +9,7 @@ use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
 use steer_common::abi::Settings;
 use steer_tests::lab::wait;
-use steer_tests::steerctl::{Gateway, Outcome, Running, tcx_programs};
+use steer_tests::steerctl::{FAR, Gateway, Outcome, Running, Sender, tcx_programs};
 use steer_user::datapath::{maps::Maps, pins::PinDir};
 
 use crate::fixture::{is_as_before, steer, test};
@@ -149,6 +149,35 @@ test!(detach_from_another_namespace, |name| {
     );
     assert!(running.is_alive()?, "the daemon");
     assert_eq!(gateway.traces()?, steering);
+    running.stop()?;
+    Ok(())
+});
+
+test!(flows_stay_when_every_tunnel_is_down, |name| {
+    let gateway = Gateway::up(name, 2)?;
+    let running = daemon(&gateway)?;
+    let mut sender = Sender::new(gateway.client(), 1)?;
+    sender.round()?;
+    let port = sender.ports()?[0];
+    let explained = |port: u16| gateway.json(&["explain", "udp", &format!("10.1.0.2:{port}"), FAR]);
+    let tunnel = wait::until("an entry", SOON, || {
+        let flow = explained(port)?;
+        Ok((flow["existing"] == true).then(|| flow["tunnel"].clone()))
+    })?;
+    for wg in ["wg0", "wg1"] {
+        gateway.ip(&["link", "set", wg, "down"])?;
+        wait::until(wg, SOON, || {
+            Ok((gateway.tunnel(wg)?["health"] == "down").then_some(()))
+        })?;
+    }
+    let flow = explained(port)?;
+    assert_eq!(
+        (&flow["reason"], &flow["tunnel"]),
+        (&"flow_table".into(), &tunnel),
+        "{flow}"
+    );
+    // A new one goes nowhere.
+    assert_eq!(explained(port ^ 1)?["reason"], "no_tunnel");
     running.stop()?;
     Ok(())
 });

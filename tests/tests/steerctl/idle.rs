@@ -11,7 +11,7 @@ use steer_user::datapath::pins::PinDir;
 use crate::fixture::{steer, test};
 
 const FLOWS: u32 = 1_048_576;
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// Makes the device of the second tunnel anew; how long it takes until steer knows it by its new number.
 fn made_anew(gateway: &Gateway, maps: &Maps) -> Result<Duration> {
@@ -62,7 +62,7 @@ test!(live_flows_stay, |name| {
     gateway.done(&steer("attach", &["--idle", "tcp=30s"]))?;
     let mut table = FlowTable::open(&gateway.pin_dir())?;
     let flow = |number: u32| Flow {
-        idle_ms: if number % 3 == 0 { 60_000 } else { 0 },
+        idle_ms: if number.is_multiple_of(3) { 60_000 } else { 0 },
         ..Flow::new(number, 0)
     };
     // More than one portion.
