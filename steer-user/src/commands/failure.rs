@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::stop::StopError;
+use crate::commands::flows::stop::StopError;
 use crate::{
     config::FileError,
     datapath::DatapathError,

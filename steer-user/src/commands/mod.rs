@@ -1,42 +1,14 @@
-//! The verbs: what `steerctl` does, from the command line to the maps.
+//! What `steerctl` does, from the command line to the maps.
 
-mod apply;
-mod auto_weights;
-mod carry_out;
-mod change;
-mod check;
+mod carry;
 mod daemon;
-mod detach;
-mod difference;
-mod doctor;
-mod drain;
-mod events;
-mod explain;
 mod failure;
-mod flow_moves;
-mod follow;
-mod health;
-mod hooks;
-mod idle;
-mod journal;
-mod machine;
-mod manager;
-mod outlook;
-mod rebalance;
-mod reload;
+mod flows;
+mod owned;
 mod requirements;
 mod routes;
-mod routing;
-mod running;
-mod show;
-mod snapshot;
-mod start;
 mod state;
-mod stop;
-mod surroundings;
-mod sysctls;
-mod tunnels;
-mod wanted;
+mod verbs;
 
 use std::io::Write as _;
 
@@ -72,21 +44,21 @@ pub fn execute(cli: Cli) -> Result<(), Failure> {
     runtime.block_on(async {
         match cli.command {
             // A daemon's state is too large for the stack.
-            Command::Run(args) => Box::pin(start::run(&context, &args)).await,
-            Command::Attach(args) => start::attach(&context, &args).await,
-            Command::Check(args) => check::check(&context, &args).await,
-            Command::Detach(args) => detach::detach(&context, args.dry_run).await,
-            Command::Status => show::status(&context).await,
-            Command::Weights(args) => change::weights(&context, &args).await,
-            Command::Drain(args) => drain::drain(&context, &args).await,
-            Command::Undrain(args) => change::undrain(&context, &args),
-            Command::Disable(args) => change::disable(&context, &args),
-            Command::Enable(args) => change::enable(&context, &args),
-            Command::Flows(args) => show::flows(&context, &args),
-            Command::Events(args) => events::events(&context, &args).await,
-            Command::Explain(args) => explain::explain(&context, &args).await,
-            Command::Doctor(args) => doctor::doctor(&context, &args).await,
-            Command::Tunnels(args) => tunnels::tunnels(&context, &args),
+            Command::Run(args) => Box::pin(verbs::start::run(&context, &args)).await,
+            Command::Attach(args) => verbs::start::attach(&context, &args).await,
+            Command::Check(args) => verbs::check::check(&context, &args).await,
+            Command::Detach(args) => verbs::detach::detach(&context, args.dry_run).await,
+            Command::Status => verbs::show::status(&context).await,
+            Command::Weights(args) => verbs::change::weights(&context, &args).await,
+            Command::Drain(args) => verbs::drain::drain(&context, &args).await,
+            Command::Undrain(args) => verbs::change::undrain(&context, &args),
+            Command::Disable(args) => verbs::change::disable(&context, &args),
+            Command::Enable(args) => verbs::change::enable(&context, &args),
+            Command::Flows(args) => verbs::show::flows(&context, &args),
+            Command::Events(args) => verbs::events::events(&context, &args).await,
+            Command::Explain(args) => verbs::explain::explain(&context, &args).await,
+            Command::Doctor(args) => verbs::doctor::doctor(&context, &args).await,
+            Command::Tunnels(args) => verbs::tunnels::tunnels(&context, &args),
             Command::Completions { shell } => print(&cli::completions(shell)),
             Command::Man => print(&cli::manual()?),
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use steer_common::abi::{Cause, Event, EventKind, Group, GroupId, PrefixSource};
 
-use super::state::{self, KnownTunnel, decode_name};
+use crate::commands::state::{self, KnownTunnel, decode_name};
 use crate::{
     datapath::{DatapathError, maps::Maps},
     net::{self, NetError, Netlink, Noted, RouteNames, RouteNotice, RouteTable},

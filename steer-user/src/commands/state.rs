@@ -8,7 +8,7 @@ use steer_common::abi::{
 };
 use steer_common::buckets::Member;
 
-use super::hooks;
+use super::owned::hooks;
 pub(super) use crate::plan::{decode_name, encode_name};
 use crate::{
     datapath::{DatapathError, maps::Maps},

@@ -1,0 +1,5 @@
+//! Moving live flows.
+
+pub(super) mod flow_moves;
+pub(super) mod rebalance;
+pub(super) mod stop;
