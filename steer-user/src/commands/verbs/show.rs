@@ -34,9 +34,6 @@ use crate::{
     sys,
 };
 
-/// For how long what was measured is shown: several of the longest pauses between two probes.
-const FRESH_NS: u64 = 30_000_000_000;
-
 /// The clock of the packet path, in nanoseconds.
 pub(in crate::commands) fn now_ns() -> u64 {
     // It is there on every Linux.
@@ -174,11 +171,10 @@ fn tunnel_report(
         Some(device) if !device.up && told.reason != HealthReason::DeviceDown => {
             Some("its device is down; steerctl run would notice".into())
         }
-        _ => health::phrase(tunnel.state.health, &told),
+        _ => health::phrase_at(tunnel.state.health, &told, now_ns()),
     };
     // What was measured long ago says nothing about now.
-    let is_fresh = now_ns().saturating_sub(told.probed_ns) < FRESH_NS;
-    let measured = Some(told).filter(|told| is_fresh && told.rtt_us != 0);
+    let measured = Some(told).filter(|told| health::is_fresh(told, now_ns()) && told.rtt_us != 0);
     let ms = |us: u32| f64::from(us) / 1_000.0;
     Ok(TunnelReport {
         name: tunnel.name.clone(),

@@ -19,7 +19,7 @@ pub use signals::Sample;
 pub use spec::{ProbeSpec, ProbeTarget, Probes, interval};
 pub use target::{door, means, source};
 pub use verdict::{DeviceState, Means, Transition, Verdict, at_start};
-pub use words::phrase;
+pub use words::{is_fresh, phrase, phrase_at};
 
 /// A time as the clock of the packet path counts it.
 fn nanos(time: Duration) -> u64 {

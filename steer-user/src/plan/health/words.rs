@@ -40,6 +40,34 @@ pub fn phrase(health: Health, told: &TunnelHealth) -> Option<String> {
     Some(text)
 }
 
+/// For how long what was measured is about now: several of the longest pauses between two probes.
+const FRESH_NS: u64 = 30_000_000_000;
+
+/// Whether a tunnel was probed lately.
+pub fn is_fresh(told: &TunnelHealth, now_ns: u64) -> bool {
+    now_ns.saturating_sub(told.probed_ns) < FRESH_NS
+}
+
+/// The phrase, and how old it is when it comes from probes that nobody sends any more.
+pub fn phrase_at(health: Health, told: &TunnelHealth, now_ns: u64) -> Option<String> {
+    let text = phrase(health, told)?;
+    let is_by_probes = matches!(
+        told.reason,
+        HealthReason::Answering
+            | HealthReason::NotAnswering
+            | HealthReason::Lossy
+            | HealthReason::Slow
+            | HealthReason::Flapping
+    );
+    if !is_by_probes || is_fresh(told, now_ns) {
+        return Some(text);
+    }
+    let secs = now_ns.saturating_sub(told.probed_ns) / 1_000_000_000;
+    Some(format!(
+        "{text}: so it was {secs} s ago, when it was probed last"
+    ))
+}
+
 /// `value / unit` with one digit behind the point.
 fn tenths(value: u32, unit: u32) -> String {
     let tenths = (u64::from(value) * 10 + u64::from(unit) / 2) / u64::from(unit);
@@ -54,7 +82,7 @@ mod tests {
     fn phrases() {
         let told = |reason| TunnelHealth {
             since_ns: 1,
-            probed_ns: 1,
+            probed_ns: 1_000_000_000,
             rtt_us: 95_260,
             jitter_us: 1,
             loss_ppm: 70_000,
@@ -75,5 +103,14 @@ mod tests {
             phrase(Health::Unknown, HealthReason::NoAnswerYet)
         );
         assert_eq!(phrase(Health::Up, HealthReason::Unknown), "");
+        let at = |reason, secs: u64| {
+            phrase_at(Health::Up, &told(reason), secs * 1_000_000_000).unwrap_or_default()
+        };
+        assert_eq!(at(HealthReason::Answering, 29), "its far end answers");
+        assert_eq!(
+            at(HealthReason::Answering, 95),
+            "its far end answers: so it was 94 s ago, when it was probed last"
+        );
+        assert_eq!(at(HealthReason::DeviceUp, 95), "its device is up");
     }
 }
