@@ -96,10 +96,11 @@ impl PinDir {
         maps::ALL.into_iter().find(|name| !self.map(name).exists())
     }
 
-    /// Whether a start that was killed before it pinned anything left something here.
+    /// Whether a start that was killed before it pinned anything, or a detach after it removed the last pin, left
+    /// something here.
     pub fn has_remains(&self) -> bool {
         self.is_used()
-            || (self.path.is_dir() && is_on_bpffs(&self.path))
+            || (self.path.is_dir() && (is_on_bpffs(&self.path) || !has_entries(&self.path)))
             || (self.path.starts_with(CUSTOMARY_MOUNT) && is_own_mount(Path::new(CUSTOMARY_MOUNT)))
     }
 
