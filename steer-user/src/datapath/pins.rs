@@ -49,6 +49,8 @@ pub struct DaemonRole(#[expect(dead_code, reason = "holds the lock")] Flock<File
 pub const HAND_OVER: Duration = Duration::from_secs(10);
 /// How long a daemon waits for the write lock before it does something else.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long somebody waits for it before that is worth a word.
+const LOCK_SILENCE: Duration = Duration::from_secs(1);
 /// How often somebody looks whether the write lock is free who does not just wait for it.
 const LOCK_LOOK: Duration = Duration::from_millis(10);
 
@@ -196,12 +198,13 @@ impl PinDir {
     ///
     /// The lock is on the directory above, which outlives this one.
     pub fn lock(&self) -> Result<WriteLock, DatapathError> {
-        if let Some(lock) = self.try_lock()? {
-            return Ok(lock);
+        match self.lock_within(LOCK_SILENCE) {
+            Err(DatapathError::Locked { holder, .. }) => {
+                log::info!("waiting for {holder}, which holds the write lock");
+            }
+            result => return result,
         }
         let (file, failed) = self.lock_file()?;
-        let holder = lock_holder(&file).ok().flatten();
-        log::info!("waiting for {}, which holds the write lock", who(holder));
         Flock::lock(file, FlockArg::LockExclusive)
             .map(WriteLock)
             .map_err(|(_, errno)| failed(errno))

@@ -144,10 +144,15 @@ impl Machine {
         if before != means {
             self.interrupt();
             self.estimate = Estimate::default();
-            // To be asked in another way is no sign of life.
-            self.proof = match (means, self.proof) {
-                (Means::WireGuard, Proof::Answers) => Proof::Life,
-                (_, proof) => proof,
+            self.proof = match (means, self.proof, self.verdict.reason) {
+                // A device that came back was not silent when it was asked in that way.
+                (
+                    ..,
+                    HealthReason::DeviceDown | HealthReason::DeviceGone | HealthReason::NoAnswerYet,
+                ) => Proof::Nothing,
+                // To be asked in another way is no sign of life.
+                (Means::WireGuard, Proof::Answers, _) => Proof::Life,
+                (_, proof, _) => proof,
             };
         }
     }
