@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 /// tells so.
 const SHOWN: [&str; 4] = [
     "src/plan/values.rs",
-    "src/commands/events.rs",
-    "src/commands/doctor.rs",
-    "src/commands/show.rs",
+    "src/commands/verbs/events.rs",
+    "src/commands/verbs/doctor.rs",
+    "src/commands/verbs/show.rs",
 ];
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
