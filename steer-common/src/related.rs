@@ -134,41 +134,41 @@ fn relate_error<P: Packet, T: Tables>(
     {
         return false;
     }
-    let (src, dst) = parsed.addrs();
-    let protocol = parsed.key.protocol as u8;
-    if let Some(sender) = embedded(packet, tables, parsed)
-        // The error goes to the one who sent the packet that it is about.
-        && bytemuck::must_cast::<_, Address>(*parsed.key.addr(sender)) == dst
-    {
-        let local = match direction {
-            Direction::ToTunnel => sender.other(),
-            Direction::FromTunnel => sender,
-        };
-        parsed.source = sender.other();
-        if is_known(tables, &parsed.key, local) {
-            return true;
-        }
+    // A key of a map must lie on the function's own stack in kernels before 6.4; and the packet's own
+    // key stays what it is if this one is of no use.
+    let mut key = FlowKey::EMPTY;
+    let Some(sender) = embedded(packet, tables, parsed, &mut key) else {
+        return false;
+    };
+    // The error goes to the one who sent the packet that it is about.
+    if key.addr(sender) != parsed.key.addr(parsed.source.other()) {
+        return false;
     }
-    parsed.source = parsed.key.set(src, dst, 0, 0, protocol);
-    false
-}
-
-/// Whether a flow has an entry that holds.
-#[inline(always)]
-fn is_known<T: Tables>(tables: &T, key: &FlowKey, local: Endpoint) -> bool {
-    // A key of a map must lie on the function's own stack in kernels before 6.4.
-    let own = *key;
-    tables.flow(&own).is_some_and(|flow| {
+    let local = match direction {
+        Direction::ToTunnel => sender.other(),
+        Direction::FromTunnel => sender,
+    };
+    let is_known = tables.flow(&key).is_some_and(|flow| {
         let (phase, last_seen_ns) = (flow.phase.get(), flow.last_seen_ns.get());
         flow.local.get() == local
-            && !is_idle(tables.settings(), key, phase, last_seen_ns, tables.now_ns())
-    })
+            && !is_idle(tables.settings(), &key, phase, last_seen_ns, tables.now_ns())
+    });
+    if is_known {
+        parsed.source = sender.other();
+        parsed.key = key;
+    }
+    is_known
 }
 
 /// Reads the packet that an ICMP error holds, of which only the start need be there, into the key.
 /// Tells which endpoint sent it, or `None` if it does not tell its flow.
 #[inline(always)]
-fn embedded<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &mut Parsed) -> Option<Endpoint> {
+fn embedded<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    parsed: &Parsed,
+    key: &mut FlowKey,
+) -> Option<Endpoint> {
     let version = parsed.version;
     let offset = parsed.l4_offset()? + ICMP_BYTES;
     let end = parsed.l3_offset + parsed.l3_len_bytes as usize;
@@ -210,8 +210,8 @@ fn embedded<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &mut Parsed) -
         }
     }
     let (src_port, dst_port, protocol) = if kind == Kind::LaterFragment {
-        let key = fragment_key((src, dst), identification, version, protocol.into());
-        let first = first_of(tables, &key)?;
+        let fragment = fragment_key((src, dst), identification, version, protocol.into());
+        let first = first_of(tables, &fragment)?;
         (first.src_port, first.dst_port, first.protocol as u8)
     } else {
         let available_bytes = end.saturating_sub(l4_offset) as u32;
@@ -228,7 +228,7 @@ fn embedded<P: Packet, T: Tables>(packet: &P, tables: &T, parsed: &mut Parsed) -
         .ok()?;
         (src_port, dst_port, protocol)
     };
-    Some(parsed.key.set(src, dst, src_port, dst_port, protocol))
+    Some(key.set(src, dst, src_port, dst_port, protocol))
 }
 
 /// Whether this gateway has the VLAN that the tags of a packet name; `ifindex` is the device that
