@@ -151,7 +151,13 @@ fn relate_error<P: Packet, T: Tables>(
     let is_known = tables.flow(&key).is_some_and(|flow| {
         let (phase, last_seen_ns) = (flow.phase.get(), flow.last_seen_ns.get());
         flow.local.get() == local
-            && !is_idle(tables.settings(), &key, phase, last_seen_ns, tables.now_ns())
+            && !is_idle(
+                tables.settings(),
+                &key,
+                phase,
+                last_seen_ns,
+                tables.now_ns(),
+            )
     });
     if is_known {
         parsed.source = sender.other();
