@@ -4,6 +4,9 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 
 /// The oldest kernel that steer runs on.
 pub const KERNEL_MIN: KernelVersion = KernelVersion {
@@ -37,6 +40,18 @@ pub fn kernel_release() -> io::Result<String> {
 pub fn netns_inode() -> io::Result<u64> {
     use std::os::unix::fs::MetadataExt as _;
     Ok(fs::metadata("/proc/thread-self/ns/net")?.ino())
+}
+
+/// Nanoseconds of a time, as the maps have them.
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Now, on the clock of the packet path and of all times in the maps.
+pub fn now_ns() -> u64 {
+    // It is there on every Linux.
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
+    now.map_or(0, |now| nanos(now.into()))
 }
 
 /// A number that nobody can guess.

@@ -2,8 +2,8 @@
 
 use std::{fmt, io};
 
-use crate::commands::flows::stop::StopError;
 use crate::{
+    commands::flows::stop::StopError,
     config::FileError,
     datapath::DatapathError,
     net::NetError,

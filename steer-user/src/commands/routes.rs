@@ -3,14 +3,16 @@
 //! The route table is held in memory and kept up to date by the kernel's messages, so that a change
 //! costs no listing; so is what the maps hold, for as long as nobody else changes the epoch.
 
-use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use ipnet::IpNet;
 use steer_common::abi::{Cause, Event, EventKind, Group, GroupId, PrefixSource};
 
-use crate::commands::state::{self, KnownTunnel, decode_name};
 use crate::{
+    commands::state::{self, KnownTunnel, decode_name},
     datapath::{DatapathError, maps::Maps},
     net::{self, NetError, Netlink, Noted, RouteNames, RouteNotice, RouteTable},
     output,

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use steer_common::abi::{
-    Admin, GROUPS_MAX, Group, GroupId, Hook, HookKey, HookKind, Membership, MembershipKey,
-    Placement, PrefixSource, Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
+use steer_common::{
+    abi::{
+        Admin, GROUPS_MAX, Group, GroupId, Hook, HookKey, HookKind, Membership, MembershipKey,
+        Placement, PrefixSource, Settings, TUNNEL_ID_MAX, Tunnel, TunnelId, TunnelInfo,
+    },
+    buckets::Member,
 };
-use steer_common::buckets::Member;
 
 use super::owned::hooks;
 pub(super) use crate::plan::{decode_name, encode_name};

@@ -5,19 +5,18 @@ use steer_common::abi::{
     TunnelId, TunnelInfo, TunnelRef, bitmap,
 };
 
-use crate::commands::{
-    Failure,
-    daemon::health,
-    owned::hooks::is_on_lan,
-    owned::surroundings,
-    owned::sysctls,
-    routes,
-    state::{self, KnownTunnel, encode_name},
-};
 use crate::{
+    commands::{
+        Failure,
+        daemon::health,
+        owned::{hooks::is_on_lan, surroundings, sysctls},
+        routes,
+        state::{self, KnownTunnel, encode_name},
+    },
     datapath::{DatapathError, maps::Maps},
     net::Devices,
     plan::{GroupPlan, Plan},
+    sys::nanos,
 };
 
 /// A tunnel that is not there.
@@ -204,8 +203,6 @@ fn write_prefixes(maps: &mut Maps, plan: &Plan) -> Result<(), DatapathError> {
 
 fn settings_of(plan: &Plan, values: Values) -> Settings {
     let idle = &plan.idle;
-    let nanos =
-        |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     Settings {
         abi_version: 0,
         epoch: 0,

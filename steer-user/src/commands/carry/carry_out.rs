@@ -2,20 +2,22 @@
 
 use steer_common::abi::{AttachKind, Cause, Hook, HookKey, Settings};
 
-use crate::commands::{
-    Failure,
-    carry::apply::{self, Values},
-    carry::journal,
-    carry::outlook::{Outlook, Pinned},
-    carry::snapshot::Snapshot,
-    owned::hooks::{self, Attacher},
-    owned::routing,
-    owned::surroundings,
-    owned::sysctls,
-    state::{self, KnownTunnel},
-    verbs::detach,
-};
 use crate::{
+    commands::{
+        Failure,
+        carry::{
+            apply::{self, Values},
+            journal,
+            outlook::{Outlook, Pinned},
+            snapshot::Snapshot,
+        },
+        owned::{
+            hooks::{self, Attacher},
+            routing, surroundings, sysctls,
+        },
+        state::{self, KnownTunnel},
+        verbs::detach,
+    },
     datapath::{
         maps::Maps,
         pins::PinDir,

@@ -4,14 +4,12 @@ use std::net::IpAddr;
 
 use steer_common::decide;
 
-use crate::commands::{
-    carry::outlook::{Outlook, Pinned},
-    verbs::show::now_ns,
-};
 use crate::{
+    commands::carry::outlook::{Outlook, Pinned},
     datapath::{DatapathError, maps::Maps, pins::PinDir},
     output::DifferenceReport,
     plan::Difference,
+    sys::now_ns,
 };
 
 /// The difference, with numbers of flows; `None` when nothing is steered.

@@ -2,8 +2,8 @@
 
 use steer_common::abi::{Cause, Event, Hook, HookKey};
 
-use crate::commands::state;
 use crate::{
+    commands::state,
     datapath::{DatapathError, maps::Maps},
     plan::{self, Existing},
 };

@@ -2,8 +2,8 @@
 
 use ipnet::IpNet;
 
-use crate::commands::Failure;
 use crate::{
+    commands::Failure,
     net::{
         Devices, Family, NetError, Netfilter, Netlink, PacketOrigin, RouteQuery,
         sysctl::{self, RpFilter},

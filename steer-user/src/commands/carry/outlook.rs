@@ -2,16 +2,15 @@
 
 use steer_common::abi::{Cause, Hook, HookKey};
 
-use crate::commands::{
-    Failure,
-    carry::machine,
-    carry::wanted::Wanted,
-    owned::hooks::{self, HookTargets},
-    routes::Follower,
-    state,
-    verbs::detach,
-};
 use crate::{
+    commands::{
+        Failure,
+        carry::{machine, wanted::Wanted},
+        owned::hooks::{self, HookTargets},
+        routes::Follower,
+        state,
+        verbs::detach,
+    },
     datapath::{
         DatapathError,
         maps::{self, Maps},

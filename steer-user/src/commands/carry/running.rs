@@ -5,9 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::commands::{Failure, carry::wanted::Wanted};
 use crate::{
     cli::{Cli, Command, RunArgs},
+    commands::{Failure, carry::wanted::Wanted},
     config::{CONFIG_DEFAULT, Config},
     datapath::{pins::PinDir, programs::AttachMode},
 };

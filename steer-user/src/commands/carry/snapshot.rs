@@ -6,11 +6,13 @@ use steer_common::abi::{
     TunnelRef,
 };
 
-use crate::commands::{
-    carry::apply::ABSENT,
-    state::{self, KnownTunnel},
+use crate::{
+    commands::{
+        carry::apply::ABSENT,
+        state::{self, KnownTunnel},
+    },
+    datapath::{DatapathError, maps::Maps},
 };
-use crate::datapath::{DatapathError, maps::Maps};
 
 /// Groups, tunnels and prefixes as they were.
 pub(in crate::commands) struct Snapshot {

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use steer_common::abi::Cause;
 
-use crate::commands::Failure;
 use crate::{
     cli::{ProbeArgs, SteerArgs},
+    commands::Failure,
     config::{self, CONFIG_DEFAULT, Config, Group},
     plan::{FollowSpec, Request, health::Probes},
 };

@@ -1,20 +1,17 @@
 //! Weights by measurement (`weights = "auto"`): the part of the daemon that measures and writes.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use steer_common::abi::{Cause, Event, EventKind, GroupId, HealthReason, TunnelInfo};
 
-use crate::commands::{
-    state::{self, KnownTunnel},
-    verbs::show::now_ns,
-};
 use crate::{
+    commands::state::{self, KnownTunnel},
     datapath::{DatapathError, maps::Maps},
     plan::{
         self, Candidate,
         auto_weights::{AutoWeights, Measured, PERIOD, WeightStep, Why},
     },
+    sys::now_ns,
 };
 
 /// How often it is to be called.

@@ -2,16 +2,16 @@
 
 use steer_common::abi::{AttachKind, Cause, Event, EventKind, Hook, HookKind, Tunnel, TunnelRef};
 
-use crate::commands::{
-    Failure,
-    daemon::Daemon,
-    owned::hooks::{Attacher, HookTargets},
-    owned::routing,
-    owned::surroundings,
-    owned::sysctls,
-    state::{self, decode_name, encode_name, hook_key},
-};
 use crate::{
+    commands::{
+        Failure,
+        daemon::Daemon,
+        owned::{
+            hooks::{Attacher, HookTargets},
+            routing, surroundings, sysctls,
+        },
+        state::{self, decode_name, encode_name, hook_key},
+    },
     datapath::{
         DatapathError,
         programs::{self, Programs},

@@ -12,8 +12,7 @@ use std::{io, sync::Arc, thread::JoinHandle};
 
 use tokio::sync::{oneshot, watch as channel};
 
-use crate::commands::Failure;
-use crate::{datapath::pins::PinDir, net::Devices, plan::health::Probes};
+use crate::{commands::Failure, datapath::pins::PinDir, net::Devices, plan::health::Probes};
 
 pub(in crate::commands) use told::at_start;
 

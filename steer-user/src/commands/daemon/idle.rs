@@ -9,8 +9,10 @@ use std::{
 
 use steer_common::decide;
 
-use crate::commands::verbs::show::now_ns;
-use crate::datapath::{DatapathError, maps::Maps};
+use crate::{
+    datapath::{DatapathError, maps::Maps},
+    sys::now_ns,
+};
 
 /// How often idle flows are removed from the table.
 const COLLECT: Duration = Duration::from_secs(10);

@@ -10,8 +10,10 @@ pub(super) mod idle;
 pub(super) mod manager;
 pub(super) mod reload;
 
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use steer_common::abi::{Cause, Event, EventKind, HookOrder, Settings};
 use tokio::{
@@ -19,13 +21,15 @@ use tokio::{
     time::{Interval, MissedTickBehavior, interval},
 };
 
-use crate::commands::{
-    Failure, daemon::auto_weights::Controllers, daemon::health::HealthThread,
-    daemon::idle::IdleThread, owned::surroundings::Conflicts, routes::RouteWatch, verbs::detach,
-    verbs::start::Started,
-};
 use crate::{
     cli::RunArgs,
+    commands::{
+        Failure,
+        daemon::{auto_weights::Controllers, health::HealthThread, idle::IdleThread},
+        owned::surroundings::Conflicts,
+        routes::RouteWatch,
+        verbs::{detach, start::Started},
+    },
     config::{Config, Weights},
     datapath::{
         DatapathError,

@@ -2,12 +2,18 @@
 
 use steer_common::abi::{AttachKind, Cause, Event, EventKind};
 
-use crate::commands::{
-    Failure, carry::carry_out::CarryOut, carry::difference, carry::outlook::Outlook,
-    carry::wanted::Wanted, daemon::Daemon, daemon::manager, routes::RouteWatch,
-    verbs::start::summary,
+use crate::{
+    commands::{
+        Failure,
+        carry::{carry_out::CarryOut, difference, outlook::Outlook, wanted::Wanted},
+        daemon::{Daemon, manager},
+        routes::RouteWatch,
+        verbs::start::summary,
+    },
+    datapath::programs::Programs,
+    output::DifferenceReport,
+    plan::Difference,
 };
-use crate::{datapath::programs::Programs, output::DifferenceReport, plan::Difference};
 
 /// What a reload did.
 struct Reloaded {

@@ -8,13 +8,13 @@ use steer_common::abi::{
 };
 use tokio::time::Instant;
 
-use crate::commands::{
-    Failure,
-    flows::stop::{Interrupt, StopError},
-    state::{self, KnownTunnel, encode_name},
-    verbs::show::{is_idle, now_ns},
-};
 use crate::{
+    commands::{
+        Failure,
+        flows::stop::{Interrupt, StopError},
+        state::{self, KnownTunnel, encode_name},
+        verbs::show::is_idle,
+    },
     datapath::{
         DatapathError,
         maps::Maps,
@@ -25,6 +25,7 @@ use crate::{
         Rate,
         rebalance::{self, Census, Chooser, FlowMove, Sharer, Target},
     },
+    sys::now_ns,
 };
 
 /// How long to wait for another steerctl before looking again.

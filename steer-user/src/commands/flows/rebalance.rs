@@ -2,13 +2,15 @@
 
 use steer_common::abi::EventKind;
 
-use crate::commands::{
-    Context, Failure,
-    flows::flow_moves::{self, Run, Table},
-    flows::stop::{Interrupt, StopError},
-    state::{self, KnownTunnel},
-};
 use crate::{
+    commands::{
+        Context, Failure,
+        flows::{
+            flow_moves::{self, Run, Table},
+            stop::{Interrupt, StopError},
+        },
+        state::{self, KnownTunnel},
+    },
     datapath::{DatapathError, maps::Maps, mover::Mover},
     output::{FlowsOfTunnel, LiveFlows},
     plan::{Change, Rate, rebalance::Target},

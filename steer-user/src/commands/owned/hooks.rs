@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use steer_common::abi::{AttachKind, GroupId, Hook, HookKey, HookKind, HookMode, HookOrder};
 
-use crate::commands::{
-    Failure,
-    state::{self, decode_name, encode_name, hook_key},
-};
 use crate::{
+    commands::{
+        Failure,
+        state::{self, decode_name, encode_name, hook_key},
+    },
     datapath::{
         DatapathError,
         maps::Maps,

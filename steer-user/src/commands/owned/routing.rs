@@ -5,11 +5,11 @@
 
 use steer_common::abi::TunnelId;
 
-use crate::commands::{
-    Failure,
-    state::{self, KnownTunnel},
-};
 use crate::{
+    commands::{
+        Failure,
+        state::{self, KnownTunnel},
+    },
     datapath::maps::Maps,
     net::{Devices, Family, NetError, Netlink, NoRoute, RouteOutcome},
     plan::{Marks, Plan, own_routing},

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::commands::state;
 use crate::{
+    commands::state,
     datapath::{DatapathError, maps::Maps},
     net::Devices,
     plan,

@@ -4,11 +4,11 @@
 
 use steer_common::abi::{TUNNEL_ID_MAX, TunnelId, TunnelInfo};
 
-use crate::commands::{
-    Failure,
-    state::{self, KnownTunnel, decode_name, encode_name},
-};
 use crate::{
+    commands::{
+        Failure,
+        state::{self, KnownTunnel, decode_name, encode_name},
+    },
     datapath::{DatapathError, maps::Maps},
     net::{Devices, NetError, sysctl},
     plan::{GroupPlan, Plan, RP_FILTER_LOOSE},

@@ -1,7 +1,6 @@
 //! What `status` tells of routes.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use steer_common::abi::{Group, GroupId, PrefixSource};
 

@@ -4,18 +4,18 @@ use std::path::Path;
 
 use steer_common::abi::{Admin, Cause, Tunnel, TunnelId, TunnelInfo};
 
-use crate::commands::{
-    Context, Failure,
-    carry::journal,
-    carry::running::{self, Running},
-    colour,
-    flows::flow_moves,
-    flows::rebalance,
-    flows::stop::Interrupt,
-    print_either, requirements, routes, state,
-};
 use crate::{
     cli::{TunnelArgs, WeightsArgs},
+    commands::{
+        Context, Failure,
+        carry::{
+            journal,
+            running::{self, Running},
+        },
+        colour,
+        flows::{flow_moves, rebalance, stop::Interrupt},
+        print_either, requirements, routes, state,
+    },
     config::NewWeights,
     datapath::{DatapathError, maps::Maps, mover::Mover},
     output::{AdminReport, LiveFlows, WeightsReport},

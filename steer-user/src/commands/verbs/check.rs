@@ -1,15 +1,17 @@
 //! `steerctl check`: what is wrong with a configuration file, or what it would change.
 
-use crate::commands::{
-    Context, Failure,
-    carry::difference,
-    carry::outlook::Outlook,
-    carry::running::{self, Running},
-    carry::wanted::Wanted,
-    print, print_either, requirements,
-};
 use crate::{
     cli::CheckArgs,
+    commands::{
+        Context, Failure,
+        carry::{
+            difference,
+            outlook::Outlook,
+            running::{self, Running},
+            wanted::Wanted,
+        },
+        print, print_either, requirements,
+    },
     config::{self, FileError},
     datapath::programs::AttachMode,
     net::Netlink,

@@ -2,11 +2,14 @@
 
 use steer_common::abi::Cause;
 
-use crate::commands::{
-    Context, Failure, carry::journal, owned::hooks, owned::routing, owned::sysctls, print_either,
-    verbs::show,
-};
 use crate::{
+    commands::{
+        Context, Failure,
+        carry::journal,
+        owned::{hooks, routing, sysctls},
+        print_either,
+        verbs::show,
+    },
     datapath::{
         DatapathError,
         maps::{self, Maps},

@@ -9,14 +9,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use steer_common::abi::{HookMode, PassReason};
 
-use crate::commands::{
-    Context, Failure,
-    carry::machine,
-    colour, print_either,
-    state::{self},
-};
 use crate::{
     cli::DoctorArgs,
+    commands::{
+        Context, Failure,
+        carry::machine,
+        colour, print_either,
+        state::{self},
+    },
     datapath::{DatapathError, maps, maps::Maps, pins::PinDir, probe},
     net::{
         Devices, Family, IngressQdisc, NetError, Netlink, PacketOrigin, RouteQuery, ipsec_policies,

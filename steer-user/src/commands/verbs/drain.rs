@@ -1,22 +1,22 @@
 //! `steerctl drain`: no new flows for a tunnel, and waiting until its live ones have ended.
 
-use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::{io::IsTerminal as _, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use steer_common::abi::{Admin, EventKind, TunnelId};
 use tokio::time::Instant;
 
-use crate::commands::{
-    Context, Failure, colour,
-    flows::flow_moves::{self, Outcome, Run, Table},
-    flows::stop::{Interrupt, StopError},
-    print_either, routes, state,
-    verbs::change,
-    verbs::show::live_flows,
-};
 use crate::{
     cli::DrainArgs,
+    commands::{
+        Context, Failure, colour,
+        flows::{
+            flow_moves::{self, Outcome, Run, Table},
+            stop::{Interrupt, StopError},
+        },
+        print_either, routes, state,
+        verbs::{change, show::live_flows},
+    },
     datapath::{DatapathError, maps::Maps, mover::Mover},
     output::{AdminReport, drain_line},
     plan::{self, Change, DrainPace, Existing, Fate, Pinned, Rate, Served},

@@ -1,22 +1,23 @@
 //! `steerctl events`: what happened, and what happens.
 
-use std::io;
-use std::os::fd::AsFd as _;
-use std::time::{Duration, SystemTime};
+use std::{
+    io,
+    os::fd::AsFd as _,
+    time::{Duration, SystemTime},
+};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use steer_common::abi::{Endpoint, FlowKey};
 use tokio::time::Instant;
 
-use crate::commands::{
-    Context, Failure,
-    flows::stop::Interrupt,
-    print, print_to_reader, requirements,
-    state::{self, decode_name},
-    verbs::show::now_ns,
-};
 use crate::{
     cli::EventsArgs,
+    commands::{
+        Context, Failure,
+        flows::stop::Interrupt,
+        print, print_to_reader, requirements,
+        state::{self, decode_name},
+    },
     datapath::{
         DatapathError,
         maps::{self, Maps, MoveCursor},
@@ -24,6 +25,7 @@ use crate::{
     },
     output::{self, EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow},
     plan::Since,
+    sys::{nanos, now_ns},
 };
 
 /// How often `--follow` looks.
@@ -140,7 +142,7 @@ fn since_ns(since: Since) -> u64 {
         // What lies ahead has not happened yet.
         Since::At(at) => SystemTime::now().duration_since(at).unwrap_or_default(),
     };
-    now_ns().saturating_sub(u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX))
+    now_ns().saturating_sub(nanos(ago))
 }
 
 /// How far a reader has come.

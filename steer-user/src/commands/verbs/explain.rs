@@ -14,17 +14,18 @@ use steer_common::{
     tables::{Fit, Inserted, SharedFlow, Tables},
 };
 
-use crate::commands::{
-    Context, Failure, print_either, requirements,
-    state::{self, KnownTunnel},
-    verbs::show::{Names, is_idle, now_ns},
-};
 use crate::{
     cli::ExplainArgs,
+    commands::{
+        Context, Failure, print_either, requirements,
+        state::{self, KnownTunnel},
+        verbs::show::{Names, is_idle},
+    },
     datapath::{DatapathError, maps::Maps},
     net::{Devices, Netlink},
     output::ExplainReport,
     plan::FlowNumbers,
+    sys::now_ns,
 };
 
 /// `steerctl explain`.

@@ -4,10 +4,9 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     net::IpAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use nix::time::{ClockId, clock_gettime};
 use steer_common::{
     abi::{
         AttachKind, Endpoint, FlowEntry, FlowKey, GroupId, HealthReason, Hook, HookKey, Placement,
@@ -16,14 +15,14 @@ use steer_common::{
     decide,
 };
 
-use crate::commands::{
-    Context, Failure, colour,
-    owned::hooks,
-    print_either, requirements, routes,
-    state::{self, KnownTunnel, decode_name},
-};
 use crate::{
     cli::{FlowSort, FlowsArgs},
+    commands::{
+        Context, Failure, colour,
+        owned::hooks,
+        print_either, requirements, routes,
+        state::{self, KnownTunnel, decode_name},
+    },
     datapath::{DatapathError, maps::Maps, pins::PinDir, programs},
     net::{Device, Devices, Netlink},
     output::{
@@ -32,14 +31,8 @@ use crate::{
     },
     plan::{self, FlowNumbers, RoutedSet, RoutedShare, Target, health},
     sys,
+    sys::now_ns,
 };
-
-/// The clock of the packet path, in nanoseconds.
-pub(in crate::commands) fn now_ns() -> u64 {
-    // It is there on every Linux.
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// `steerctl status`.
 pub(in crate::commands) async fn status(context: &Context) -> Result<(), Failure> {

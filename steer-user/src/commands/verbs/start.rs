@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use steer_common::abi::{AttachKind, HookOrder};
 
-use crate::commands::{
-    Context, Failure, carry::carry_out::CarryOut, carry::difference, carry::outlook::Outlook,
-    carry::wanted::Wanted, daemon, daemon::manager, print_either, print_line, requirements,
-    routes::Follower,
-};
 use crate::{
     cli::{ProbeArgs, RunArgs, SteerArgs},
+    commands::{
+        Context, Failure,
+        carry::{carry_out::CarryOut, difference, outlook::Outlook, wanted::Wanted},
+        daemon,
+        daemon::manager,
+        print_either, print_line, requirements,
+        routes::Follower,
+    },
     datapath::{maps::Maps, programs::Programs},
     net::Netlink,
     output::{Colour, PlanReport},

@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::commands::{Context, Failure, print_either};
 use crate::{
     cli::{TunnelsArgs, TunnelsCommand, TunnelsPlanArgs},
+    commands::{Context, Failure, print_either},
     output::TunnelsPlanReport,
     plan::{self, Conf, Secret, Secrets, Side, TunnelKeys, TunnelsPlan, TunnelsRequest},
 };

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use nix::time::{ClockId, clock_gettime};
 use steer_common::abi::{Counters, EVENTS_MAX, Event, MOVES_MAX, Move, maps};
 
 use super::{Maps, Result};
 use crate::datapath::records::decode;
+use crate::sys::now_ns;
 
 /// The first words of [`Event`] and [`Move`] are their numbers.
 const _: () = {
@@ -147,10 +147,4 @@ impl Maps {
 /// Where in a ring something has its place.
 fn slot(seq: u64, entries: usize) -> u32 {
     u32::try_from(seq % entries as u64).expect("rings are small")
-}
-
-/// Now, on the clock of all times in the maps.
-fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
-    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -11,8 +11,7 @@ mod target;
 mod verdict;
 mod words;
 
-use std::time::Duration;
-
+use crate::sys::nanos;
 pub use machine::Machine;
 pub use pace::Pace;
 pub use signals::Sample;
@@ -20,11 +19,6 @@ pub use spec::{ProbeSpec, ProbeTarget, Probes, interval};
 pub use target::{door, means, source};
 pub use verdict::{DeviceState, Means, Transition, Verdict, at_start};
 pub use words::{is_fresh, phrase, phrase_at};
-
-/// A time as the clock of the packet path counts it.
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ mod chaos;
 mod link;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use steer_common::abi::{Health, HealthReason, address_bytes};
 

@@ -3,9 +3,10 @@
 use steer_common::abi::{Health, TunnelHealth};
 
 use crate::{
-    commands::{state::KnownTunnel, verbs::show::now_ns},
+    commands::state::KnownTunnel,
     datapath::{DatapathError, maps::Maps},
     plan::health::{self, DeviceState},
+    sys::now_ns,
 };
 
 /// The health of a tunnel whose device is as given, and what is told of it. With somebody there to probe it,

@@ -11,9 +11,10 @@ use steer_common::abi::{Health, TunnelHealth, TunnelId};
 use tokio::{sync::mpsc::UnboundedSender, task::AbortHandle};
 
 use crate::{
-    commands::{state::KnownTunnel, verbs::show::now_ns},
+    commands::state::KnownTunnel,
     net::{Device, Echo, WireGuard},
     plan::health::{self, DeviceState, Machine, Means, ProbeSpec, Sample, Verdict},
+    sys::now_ns,
 };
 
 /// After an error of a socket: it is not asked again at once.

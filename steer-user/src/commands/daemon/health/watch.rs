@@ -18,13 +18,14 @@ use super::{
     tunnel::{Heard, Watched},
 };
 use crate::{
-    commands::{Failure, state, verbs::show::now_ns},
+    commands::{Failure, state},
     datapath::{
         maps::{Maps, TunnelWords},
         pins::PinDir,
     },
     net::{self, WireGuard},
     plan::health::{Pace, Transition, phrase},
+    sys::{nanos, now_ns},
 };
 
 /// How often the maps are looked at and written: tunnels that came and went, and what was measured.
@@ -115,7 +116,7 @@ impl Watch {
 
     /// Brings everything up to date with the maps and the devices, and tells what was measured.
     fn refresh(&mut self, orders: &Orders) -> Result<(), Failure> {
-        self.refresh_ns = now_ns().saturating_add(nanoseconds(REFRESH));
+        self.refresh_ns = now_ns().saturating_add(nanos(REFRESH));
         let Some(devices) = &orders.devices else {
             return Ok(());
         };
@@ -296,7 +297,7 @@ impl Watch {
                     level,
                     "making new bucket tables: {failure}; tried again every {RETRY:?}"
                 );
-                self.settle_again_ns = Some(now_ns().saturating_add(nanoseconds(RETRY)));
+                self.settle_again_ns = Some(now_ns().saturating_add(nanos(RETRY)));
                 changes.append(&mut self.unsettled);
                 self.unsettled = changes;
             }
@@ -322,10 +323,6 @@ async fn settled(settling: &mut Option<JoinHandle<Settled>>) -> Settled {
         },
         None => std::future::pending().await,
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 async fn sleep_until(at_ns: u64) {

@@ -1,13 +1,14 @@
 //! The configuration file, against the machine and what is steered.
 
-use std::net::IpAddr;
-use std::path::Path;
+use std::{net::IpAddr, path::Path};
 
 use crate::{
     commands::{
         Context, Failure,
-        carry::outlook::Outlook,
-        carry::running::{self, Running},
+        carry::{
+            outlook::Outlook,
+            running::{self, Running},
+        },
         requirements,
     },
     config::{self, FileError, Weights},

@@ -3,15 +3,13 @@
 use steer_common::abi::{EventKind, GroupId, PrefixSource, TunnelId};
 
 use crate::{
-    commands::{
-        state::{self, decode_name},
-        verbs::show::now_ns,
-    },
+    commands::state::{self, decode_name},
     datapath::{DatapathError, maps::Maps},
     plan::{
         Marks,
         doctor::{Steered, SteeredGroup, SteeredTunnel},
     },
+    sys::now_ns,
 };
 
 pub(super) fn read(maps: &Maps) -> Result<Steered, DatapathError> {
