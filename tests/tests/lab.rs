@@ -41,15 +41,15 @@ both_families!(live_flows_stay_when_weights_change, |family| {
     let live = LiveFlows::start(&f.lab, LiveSpec::two_hundred(family))?;
     let flows = live.conversations();
 
-    let first = f.observer.window(WINDOW)?;
+    let first = f.observer.window(&flows, WINDOW)?;
     f.near.weights(&[("wg0", 3), ("wg1", 1)])?;
-    let second = f.observer.window(WINDOW)?;
+    let second = f.observer.window(&flows, WINDOW)?;
     assert_eq!(second.moved_since(&first, &flows), [], "by 1:1 → 3:1");
 
     let (own, others) = second.split(&flows, 1);
     assert!(own.len() > 50, "only {} of 200 flows are on wg1", own.len());
     f.near.disable("wg1")?;
-    let third = f.observer.window(WINDOW)?;
+    let third = f.observer.window(&flows, WINDOW)?;
     assert_eq!(
         third.moved_since(&second, &own).len(),
         own.len(),
@@ -63,7 +63,7 @@ both_families!(live_flows_stay_when_weights_change, |family| {
     assert_eq!(third.count_on(1), 0);
 
     f.near.enable("wg1")?;
-    let fourth = f.observer.window(WINDOW)?;
+    let fourth = f.observer.window(&flows, WINDOW)?;
     assert_eq!(fourth.moved_since(&third, &flows), [], "by wg1's return");
     f.observer.take()?;
     let new = burst(&f.lab, family, 1_000)?;
@@ -127,14 +127,14 @@ both_families!(nothing_is_lost_when_the_loader_is_killed, |family| {
     let mut f = Fixture::new(&[1, 1])?;
     let live = LiveFlows::start(&f.lab, LiveSpec::two_hundred(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     f.near.kill()?;
     f.far.kill()?;
-    let killed = f.observer.window(WINDOW)?;
+    let killed = f.observer.window(&flows, WINDOW)?;
     assert_eq!(killed.moved_since(&before, &flows), [], "by kill -9");
     f.near.run(&[1, 1])?;
     f.far.run(&[1, 1])?;
-    let again = f.observer.window(WINDOW)?;
+    let again = f.observer.window(&flows, WINDOW)?;
     assert_eq!(again.moved_since(&killed, &flows), [], "by the next run");
     assert_eq!(again.asymmetric(&flows), []);
     f.assert_nothing_lost(live)
@@ -144,7 +144,7 @@ both_families!(nothing_is_lost_by_an_upgrade_in_place, |family| {
     let mut f = Fixture::new(&[1, 1])?;
     let live = LiveFlows::start(&f.lab, LiveSpec::two_hundred(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     let programs = f.near.status()?.programs();
     f.near.run(&[1, 1])?;
     f.far.run(&[1, 1])?;
@@ -161,7 +161,7 @@ both_families!(nothing_is_lost_by_an_upgrade_in_place, |family| {
             "{hook:?}: the old program still runs"
         );
     }
-    let after = f.observer.window(WINDOW)?;
+    let after = f.observer.window(&flows, WINDOW)?;
     assert_eq!(after.moved_since(&before, &flows), []);
     f.assert_nothing_lost(live)
 });
@@ -170,7 +170,7 @@ both_families!(a_tunnel_that_goes_down_moves_its_flows_only, |family| {
     let f = Fixture::new(&[1, 1])?;
     let live = LiveFlows::start(&f.lab, LiveSpec::two_hundred(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     f.lab.tunnel_down(Side::A, 1)?;
     let after = f.until_all_flows_use(0, &flows)?;
     let (own, others) = before.split(&flows, 1);
@@ -183,7 +183,7 @@ both_families!(a_tunnel_that_goes_down_moves_its_flows_only, |family| {
 
     f.lab.tunnel_up(Side::A, 1)?;
     f.lab.warm_up(1)?;
-    let back = f.observer.window(WINDOW)?;
+    let back = f.observer.window(&flows, WINDOW)?;
     assert_eq!(back.moved_since(&after, &flows), [], "by the return");
     f.until_new_flows_use(1, family)?;
     assert_eq!(live.stop()?.broken(), 0);
@@ -194,7 +194,7 @@ both_families!(a_tunnel_that_is_deleted_moves_its_flows_only, |family| {
     let f = Fixture::new(&[1, 1])?;
     let live = LiveFlows::start(&f.lab, LiveSpec::two_hundred(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     f.lab.tunnel_delete(Side::A, 1)?;
     let after = f.until_all_flows_use(0, &flows)?;
     let (own, others) = before.split(&flows, 1);

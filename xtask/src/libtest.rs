@@ -11,13 +11,41 @@
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) failed: usize,
-    /// The names of the tests that failed, as far as they are known.
-    pub(crate) failures: Vec<String>,
+    /// The tests that failed, as far as they are known.
+    pub(crate) failures: Vec<Failure>,
     pub(crate) skipped: Vec<Skip>,
     /// What the harness calls passed.
     harness_passed: usize,
     /// The names of the tests that were started.
     started: Vec<String>,
+    /// Where in the output the harness is.
+    section: Section,
+}
+
+/// A test that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) name: String,
+    /// What it printed.
+    pub(crate) output: Vec<String>,
+}
+
+impl Failure {
+    fn new(name: String) -> Self {
+        Self {
+            name,
+            output: Vec::new(),
+        }
+    }
+}
+
+/// A part of the harness's output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Section {
+    #[default]
+    Other,
+    /// The output of failed tests; of the one with this name.
+    Failures(String),
 }
 
 /// A test that did not run, and why.
@@ -48,7 +76,7 @@ impl Tally {
     /// Counts a failure that the harness could not count.
     pub(crate) fn fail(&mut self, name: String) {
         self.failed += 1;
-        self.failures.push(name);
+        self.failures.push(Failure::new(name));
     }
 
     /// The tests that ran and passed.
@@ -69,8 +97,9 @@ impl Tally {
             self.started.push(name.to_owned());
         }
         if let Some(name) = failure(line) {
-            self.failures.push(name.to_owned());
+            self.failures.push(Failure::new(name.to_owned()));
         }
+        self.read_output(line);
         if let Some(counts) = line.strip_prefix("test result: ") {
             self.harness_passed += count(counts, "passed");
             self.failed += count(counts, "failed");
@@ -86,6 +115,31 @@ impl Tally {
             if !self.skipped.contains(&skip) {
                 self.skipped.push(skip);
             }
+        }
+    }
+}
+
+impl Tally {
+    /// Keeps what failed tests printed: `---- name stdout ----` and the lines below.
+    fn read_output(&mut self, line: &str) {
+        let name = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.strip_suffix(" stdout ----"));
+        match (line, name, &mut self.section) {
+            // Comes again before the list of names.
+            ("failures:", ..) => self.section = Section::Failures(String::new()),
+            ("successes:", ..) => self.section = Section::Other,
+            (_, Some(name), Section::Failures(of)) => name.clone_into(of),
+            (_, None, Section::Failures(of)) => {
+                let of = self
+                    .failures
+                    .iter_mut()
+                    .rfind(|failure| failure.name == *of);
+                if let Some(failure) = of {
+                    failure.output.push(line.to_owned());
+                }
+            }
+            (.., Section::Other) => {}
         }
     }
 }
@@ -187,7 +241,18 @@ mod tests {
     #[test]
     fn failed_tests_are_named() {
         let tally = tally(&format!("test a ... ok\ntest b::c ... FAILED\n{CLOSING}"));
-        assert_eq!((tally.failed, tally.failures), (1, vec!["b::c".to_owned()]));
+        let failures = vec![Failure::new("b::c".to_owned())];
+        assert_eq!((tally.failed, tally.failures), (1, failures));
+    }
+
+    #[test]
+    fn what_failed_tests_printed_is_kept() {
+        let output = "test a ... ok\ntest b ... FAILED\ntest c ... FAILED\n\nsuccesses:\n\n\
+                      ---- a stdout ----\nfine\n\nfailures:\n\n---- b stdout ----\nfor b\n\n\
+                      ---- c stdout ----\nfor c\nmore\n\nfailures:\n    b\n    c\n\n";
+        let tally = tally(&format!("{output}{CLOSING}test d ... ok\n"));
+        let printed = tally.failures.iter().map(|failure| failure.output.concat());
+        assert_eq!(printed.collect::<Vec<_>>(), ["for b", "for cmore"]);
     }
 
     #[test]

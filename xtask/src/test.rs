@@ -193,7 +193,10 @@ fn close(runs: &[Tally], no_skip: bool) -> ExitCode {
     let mut skipped = 0;
     println!();
     for failure in runs.iter().flat_map(|run| &run.failures) {
-        println!("failed: {failure}");
+        println!("failed: {}", failure.name);
+        for line in failure.output.iter().filter(|line| !line.is_empty()) {
+            println!("    {line}");
+        }
     }
     for skip in runs.iter().flat_map(|run| &run.skipped) {
         if no_skip && skip.required {

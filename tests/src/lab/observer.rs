@@ -2,7 +2,7 @@
 //! tunnel and direction. It is the oracle of the end-to-end tests.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -13,6 +13,10 @@ use super::{Lab, Side, tunnel_name};
 
 /// Bytes kept of a packet: enough for IPv6 with extension headers and ports.
 const SNAP_BYTES: usize = 128;
+/// For how long a flow may be silent in a window until it is missing.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// How often a window that is too short is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Packet sockets on gateway A's tunnels.
 #[derive(Debug)]
@@ -34,11 +38,27 @@ impl Observer {
         self.listener.take().map(|flows| Seen { flows })
     }
 
-    /// What is seen while `duration` passes.
-    pub fn window(&self, duration: Duration) -> Result<Seen> {
+    /// What is seen while `duration` passes, and then until each of `flows` was seen in both directions: a
+    /// machine that stands still for a moment is no flow that stopped. One that is silent for longer is missing.
+    pub fn window(&self, flows: &[Conversation], duration: Duration) -> Result<Seen> {
+        self.window_until(duration, |seen| seen.shows(flows))
+    }
+
+    /// What is seen while `duration` passes, and then until it `is_enough`, if it ever is.
+    pub fn window_until(
+        &self,
+        duration: Duration,
+        is_enough: impl Fn(&Seen) -> bool,
+    ) -> Result<Seen> {
         self.take()?;
         super::wait::pause(duration)?;
-        self.take()
+        let mut seen = self.take()?;
+        let start = Instant::now();
+        while !is_enough(&seen) && start.elapsed() < SILENCE_MAX {
+            super::wait::pause(POLL)?;
+            seen.add(&self.take()?);
+        }
+        Ok(seen)
     }
 }
 

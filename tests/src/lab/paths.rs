@@ -82,6 +82,20 @@ impl Seen {
         Self { flows }
     }
 
+    pub(super) fn add(&mut self, later: &Self) {
+        for (flow, paths) in &later.flows {
+            self.flows.entry(*flow).or_default().add(paths);
+        }
+    }
+
+    /// Whether each of `flows` was seen in both directions.
+    pub fn shows(&self, flows: &[Conversation]) -> bool {
+        let both_ways = |paths: &Paths| !paths.forward.is_empty() && !paths.reverse.is_empty();
+        flows
+            .iter()
+            .all(|flow| self.paths(flow).is_some_and(both_ways))
+    }
+
     /// All flows, with their tunnels.
     pub fn flows(&self) -> impl Iterator<Item = (&Conversation, &Paths)> {
         self.flows.iter()

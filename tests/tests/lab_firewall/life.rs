@@ -17,20 +17,23 @@ pub(crate) struct Life<'a> {
     pub(crate) observer: &'a Observer,
     pub(crate) flows: &'a [Conversation],
     /// Undoes a NAT on what was seen.
-    pub(crate) undo: &'a dyn Fn(Seen) -> Seen,
+    pub(crate) undo: &'a dyn Fn(&Seen) -> Seen,
 }
 
 impl Life<'_> {
-    pub(crate) fn window(&self) -> Result<Seen> {
-        self.observer.window(WINDOW).map(self.undo)
+    /// What is seen in a while in which each of `flows` is alive.
+    pub(crate) fn window(&self, flows: &[Conversation]) -> Result<Seen> {
+        let is_enough = |seen: &Seen| (self.undo)(seen).shows(flows);
+        let seen = self.observer.window_until(WINDOW, is_enough)?;
+        Ok((self.undo)(&seen))
     }
 
     /// Changes the weights to 3:1, which moves nobody, and then disables `wg1`.
     /// Gives the flows that were on `wg1`, and the others, which have stayed on `wg0`.
     pub(crate) fn changes(&self, steer: &Steer) -> Result<(Vec<Conversation>, Vec<Conversation>)> {
-        let first = self.window()?;
+        let first = self.window(self.flows)?;
         steer.weights(&[("wg0", 3), ("wg1", 1)])?;
-        let second = self.window()?;
+        let second = self.window(self.flows)?;
         assert_eq!(second.moved_since(&first, self.flows), [], "by 1:1 → 3:1");
         assert_eq!(second.asymmetric(self.flows), [], "two tunnels in use");
 
@@ -38,7 +41,7 @@ impl Life<'_> {
         let least = own.len().min(others.len());
         assert!(least > SHARE, "{} of 200 flows on wg1", own.len());
         steer.disable("wg1")?;
-        let third = self.window()?;
+        let third = self.window(&others)?;
         assert_eq!(third.moved_since(&second, &others), [], "by the removal");
         Ok((own, others))
     }

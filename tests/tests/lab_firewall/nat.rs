@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use steer_tests::lab::{Conversation, Family, Observer, Protocol, Side, firewall, tunnel_address};
+use steer_tests::lab::{
+    Conversation, Family, Observer, Protocol, Seen, Side, firewall, tunnel_address,
+};
 use steer_tests::scenario::{Scene, Way};
 use steer_tests::traffic::{ECHO_PORT, End, LiveFlows, LiveSpec, Server, burst, transfer};
 
@@ -35,7 +37,7 @@ pub(crate) fn masquerade(way: Way) -> Result<()> {
             flows: &flows,
             undo: &|seen| seen.as_from(Side::A.host(family)),
         };
-        let seen = observer.window(Duration::from_millis(500))?;
+        let seen = observer.window(&[], Duration::from_millis(500))?;
         // What is dead of the other family may still send.
         let of_family = |flow: &Conversation| flow.client.is_ipv4() == (family == Family::V4);
         for (flow, paths) in seen.flows().filter(|(flow, _)| of_family(flow)) {
@@ -49,7 +51,7 @@ pub(crate) fn masquerade(way: Way) -> Result<()> {
             // New ones have the other tunnel's address, and work.
             observer.take()?;
             let new = burst(lab, family, 100)?;
-            let shares = new.shares(&(life.undo)(observer.take()?))?;
+            let shares = new.shares(&(life.undo)(&observer.take()?))?;
             assert_eq!(shares.into_iter().collect::<Vec<_>>(), [(0, 1.0)]);
         }
         life::end(&scene, live, &affected)?;
@@ -77,12 +79,12 @@ pub(crate) fn port_forward(way: Way) -> Result<()> {
         let life = Life {
             observer: &observer,
             flows: &flows,
-            undo: &|seen| seen,
+            undo: &Seen::clone,
         };
         // The far gateway chooses the tunnel: what changes, changes there.
         if let Some(steer) = scene.far() {
             let (own, _) = life.changes(steer)?;
-            let moved = life.window()?;
+            let moved = life.window(&flows)?;
             assert_eq!(moved.split(&own, 0).0.len(), own.len(), "{family}");
             assert_eq!(moved.asymmetric(&flows), [], "{family}");
             life::restore(steer)?;
@@ -108,14 +110,10 @@ pub(crate) fn both(way: Way) -> Result<()> {
         let to = SocketAddr::new(Side::A.gateway(family), FORWARDED);
         let live = LiveFlows::between(lab, Side::B, to, LiveSpec::two_hundred(family))?;
         let flows = live.conversations();
-        let seen = observer.window(Duration::from_millis(500))?;
+        let seen = observer.window(&flows, Duration::from_millis(500))?;
         life::end(&scene, live, &[])?;
         // The mark is of the connection as the LAN knows it: its answers may take another tunnel.
-        let both_ways = |flow| {
-            seen.paths(flow)
-                .is_some_and(|paths| !paths.forward.is_empty() && !paths.reverse.is_empty())
-        };
-        assert!(flows.iter().all(both_ways), "{family}");
+        assert!(seen.shows(&flows), "{family}");
         to_own_addresses(&scene, &observer, family)?;
 
         let new = burst(lab, family, 100)?;

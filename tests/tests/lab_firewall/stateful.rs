@@ -5,7 +5,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::Result;
-use steer_tests::lab::{Capture, Family, Firewall, Lab, Observer, Setup, Side, Steer};
+use steer_tests::lab::{Capture, Family, Firewall, Lab, Observer, Seen, Setup, Side, Steer};
 use steer_tests::scenario::{self, Scene, Way};
 use steer_tests::traffic::{End, LiveFlows, LiveSpec, Probe, Prober, burst, transfer};
 
@@ -51,16 +51,16 @@ fn connections_live(way: Way, firewall: Firewall) -> Result<()> {
         let life = Life {
             observer: &observer,
             flows: &flows,
-            undo: &|seen| seen,
+            undo: &Seen::clone,
         };
         if let Some(steer) = scene.near() {
             let (own, _) = life.changes(steer)?;
-            let moved = life.window()?;
-            assert_eq!(moved.count_on(1), 0, "{family}: on the disabled tunnel");
+            let moved = life.window(&flows)?;
+            assert_eq!(moved.split(&flows, 1).0, [], "{family}: on wg1");
             assert_eq!(moved.split(&own, 0).0.len(), own.len(), "{family}");
             life::restore(steer)?;
         } else {
-            life.window()?;
+            life.window(&flows)?;
         }
         life::end(&scene, live, &[])?;
     }

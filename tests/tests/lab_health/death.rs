@@ -18,7 +18,7 @@ both_families!(silent_death_and_return, |family| {
     until_answering(&f.far, &["wg0", "wg1"])?;
     let live = LiveFlows::start(&f.lab, busy(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     let (own, others) = before.split(&flows, 1);
     assert!(own.len() > 20, "only {} of 80 flows are on wg1", own.len());
 
@@ -44,7 +44,7 @@ both_families!(silent_death_and_return, |family| {
     let up = until_used(&f.near, "wg1")?;
     until_used(&f.far, "wg1")?;
     f.until_new_flows_use(1, family)?;
-    let back = f.observer.window(WINDOW)?;
+    let back = f.observer.window(&flows, WINDOW)?;
     assert_eq!(back.moved_since(&after, &flows), [], "by the return");
 
     let report = live.stop()?;
@@ -73,7 +73,7 @@ fn one_way_death() -> anyhow::Result<()> {
         until_answering(&f.far, &["wg1"])?;
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
         let (own, others) = before.split(&flows, 1);
         f.lab.cut_sender(Side::A, 1)?;
         let after = f.until_all_flows_use(0, &flows)?;

@@ -18,7 +18,7 @@ fn deleted_and_made_again() -> anyhow::Result<()> {
         until_answering(&f.near, &["wg0", "wg1"])?;
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
         let (own, others) = before.split(&flows, 1);
         f.lab.tunnel_delete(Side::A, 1)?;
         let after = f.until_all_flows_use(0, &flows)?;
@@ -32,7 +32,7 @@ fn deleted_and_made_again() -> anyhow::Result<()> {
         // The packet sockets went with the device.
         f.observer = Observer::start(&f.lab)?;
         f.until_new_flows_use(1, Family::V4)?;
-        let back = f.observer.window(WINDOW)?;
+        let back = f.observer.window(&flows, WINDOW)?;
         assert_eq!(back.moved_since(&after, &flows), [], "by the return");
         let report = live.stop()?;
         assert_eq!(report.broken(), 0);
@@ -52,7 +52,7 @@ fn down_and_cable_out() -> anyhow::Result<()> {
         until_answering(&f.far, &["wg0", "wg1", "wg2"])?;
         let live = LiveFlows::start(&f.lab, busy(Family::V6))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
 
         f.lab.tunnel_down(Side::A, 1)?;
         until_health(&f.near, "wg1", "down")?;
@@ -77,7 +77,7 @@ fn down_and_cable_out() -> anyhow::Result<()> {
         }
         f.until_new_flows_use(1, Family::V6)?;
         f.until_new_flows_use(2, Family::V6)?;
-        let back = f.observer.window(WINDOW)?;
+        let back = f.observer.window(&flows, WINDOW)?;
         assert_eq!(back.moved_since(&after, &flows), [], "by the return");
         let report = live.stop()?;
         assert_eq!(report.broken(), 0);

@@ -29,8 +29,8 @@ fn rebooted() -> anyhow::Result<()> {
         // at once. TCP waits for longer and longer between two tries.
         let is_udp = |flow: &&Conversation| flow.protocol == Protocol::Udp;
         let udp: Vec<_> = flows.iter().filter(is_udp).copied().collect();
-        let down = f.observer.window(WINDOW)?;
-        let later = f.observer.window(WINDOW)?;
+        let down = f.observer.window(&[], WINDOW)?;
+        let later = f.observer.window(&[], WINDOW)?;
         assert_eq!(later.moved_since(&down, &udp), [], "with all tunnels down");
         let text = f.near.steerctl(&["status"])?;
         let warning = "no tunnel takes new flows: they are left to the kernel";
@@ -47,7 +47,7 @@ fn rebooted() -> anyhow::Result<()> {
             until_used(&f.near, tunnel)?;
         }
         println!("all tunnels up {:?} after the far end", back.elapsed());
-        let after = f.observer.window(WINDOW)?;
+        let after = f.observer.window(&udp, WINDOW)?;
         // A tunnel that is back a moment before the other takes the flows that wait, and keeps its own.
         let moved = after.moved_since(&down, &udp);
         let to: BTreeSet<_> = moved

@@ -48,7 +48,7 @@ fn the_next_tier_when_all_of_the_first_are_down() -> Result<()> {
         until_used(&f.near, "wg1")?;
         f.until_new_flows_use(1, Family::V4)?;
         assert_eq!(used(&f)?, [1].into(), "the better tier is back");
-        let after = f.observer.window(WINDOW)?;
+        let after = f.observer.window(&flows, WINDOW)?;
         assert_eq!(after.moved_since(&spare, &flows), [], "live flows stay");
         let report = live.stop()?;
         assert_eq!(report.broken(), 0);

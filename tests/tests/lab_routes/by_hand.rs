@@ -21,7 +21,7 @@ both_families!(withdrawn_and_back, |family| {
     until_sets(&f.near, &["1: wg0=1", "1: wg0=1 wg1=1 wg2=1"])?;
     let live = LiveFlows::start(&f.lab, busy(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     let (own, others) = before.split(&flows, 1);
     assert!(own.len() > 8, "only {} of 60 flows are on wg1", own.len());
 
@@ -34,7 +34,7 @@ both_families!(withdrawn_and_back, |family| {
 
     ip(&f.lab, &format!("route replace {net} {all}"))?;
     f.until_new_flows_use(1, family)?;
-    let back = f.observer.window(WINDOW)?;
+    let back = f.observer.window(&flows, WINDOW)?;
     assert_eq!(back.moved_since(&after, &flows), [], "by the return");
     let moves: u64 = f.near.status()?.tunnels().iter().map(|t| t.moved_in).sum();
     assert_eq!(moves, u64::try_from(own.len())?, "what steer counted");
@@ -77,7 +77,7 @@ both_families!(next_hop_objects, |family| {
     until_sets(&f.near, &["1: wg0=1", "1: wg0=2 wg1=2 wg2=1"])?;
     let live = LiveFlows::start(&f.lab, busy(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     let (_, others) = before.split(&flows, 1);
 
     // Nothing is said of the route.
@@ -170,7 +170,7 @@ fn a_thousand_flaps() -> anyhow::Result<()> {
         until_sets(&f.near, &["1: wg0=1", "1: wg0=1 wg1=1 wg2=1"])?;
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
         let epoch = f.near.status()?.groups[0].epoch;
         let mut ip = Ip::start(&f.lab)?;
         for flap in 0..500 {
@@ -187,7 +187,7 @@ fn a_thousand_flaps() -> anyhow::Result<()> {
             std::thread::sleep(Duration::from_millis(5));
         }
         ip.end()?;
-        let after = f.observer.window(WINDOW)?;
+        let after = f.observer.window(&flows, WINDOW)?;
         let status = f.near.status()?;
         let epochs = status.groups[0].epoch - epoch;
         println!("1,000 changes, {epochs} epochs: 0 flows moved");
@@ -199,7 +199,7 @@ fn a_thousand_flaps() -> anyhow::Result<()> {
         // Gone altogether for a moment: who comes back finds his tunnel.
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
         crate::routes::ip(&f.lab, &format!("route del {net} metric 10"))?;
         let mut ip = Ip::start(&f.lab)?;
         for _ in 0..50 {
@@ -208,7 +208,7 @@ fn a_thousand_flaps() -> anyhow::Result<()> {
         }
         ip.end()?;
         until_sets(&f.near, &["1: wg0=1", "1: wg0=1 wg1=1 wg2=1"])?;
-        let after = f.observer.window(WINDOW)?;
+        let after = f.observer.window(&flows, WINDOW)?;
         assert_eq!(after.moved_since(&before, &flows), []);
         assert_eq!(live.stop()?.broken(), 0);
         Ok(())

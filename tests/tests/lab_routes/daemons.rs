@@ -44,7 +44,7 @@ fn bird() -> Result<()> {
         println!("OSPF's first routes after {:?}", start.elapsed());
         let live = Both::start(&f.lab)?;
         let flows = live.conversations();
-        let first = f.observer.window(WINDOW)?;
+        let first = f.observer.window(&flows, WINDOW)?;
 
         // A link's cost goes up: its flows leave, and no other.
         let (own, others) = first.split(&flows, 1);
@@ -65,14 +65,14 @@ fn bird() -> Result<()> {
         near.configure(&links)?;
         until_sets(&f.near, &["2: wg0=3 wg1=1 wg2=1"])?;
         f.until_new_flows_use(1, Family::V6)?;
-        let third = f.observer.window(WINDOW)?;
+        let third = f.observer.window(&flows, WINDOW)?;
         assert_eq!(third.moved_since(&second, &flows), [], "by new weights");
 
         // Its process is replaced by a new one: its routes stay meanwhile.
         near.replace()?;
         until_adjacent(&near, 6)?;
         until_sets(&f.near, &["2: wg0=3 wg1=1 wg2=1"])?;
-        let fourth = f.observer.window(WINDOW)?;
+        let fourth = f.observer.window(&flows, WINDOW)?;
         assert_eq!(fourth.moved_since(&third, &flows), [], "by a new BIRD");
 
         // An interface is withdrawn, and then the process dies, which nobody's routes feel.
@@ -88,7 +88,7 @@ fn bird() -> Result<()> {
             own.len()
         );
         near.kill();
-        let last = f.observer.window(WINDOW)?;
+        let last = f.observer.window(&flows, WINDOW)?;
         assert_eq!(last.moved_since(&fifth, &flows), [], "without BIRD");
         let report = live.stop()?;
         println!(
@@ -129,7 +129,7 @@ fn frr() -> Result<()> {
         assert!(routes.contains("nhid"), "by next-hop objects");
         let live = Both::start(&f.lab)?;
         let flows = live.conversations();
-        let first = f.observer.window(WINDOW)?;
+        let first = f.observer.window(&flows, WINDOW)?;
         let (own, others) = first.split(&flows, 1);
         near.cost(1, 100)?;
         until_sets(&f.near, &["2: wg0=1 wg2=1"])?;
@@ -142,7 +142,7 @@ fn frr() -> Result<()> {
         );
         near.cost(1, 10)?;
         until_sets(&f.near, &["2: wg0=1 wg1=1 wg2=1"])?;
-        let third = f.observer.window(WINDOW)?;
+        let third = f.observer.window(&flows, WINDOW)?;
         assert_eq!(third.moved_since(&second, &flows), [], "by the return");
         let report = live.stop()?;
         assert_eq!((report.broken(), report.lost()), (0, 0));

@@ -41,7 +41,7 @@ fn from_prefixes_to_routes_and_back() -> Result<()> {
         let (f, file) = configured(3, &given)?;
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
         // All tunnels, and one prefix for some of them with a hole in it.
         let mut ip = Ip::start(&f.lab)?;
         ip.say(&format!(
@@ -60,7 +60,7 @@ fn from_prefixes_to_routes_and_back() -> Result<()> {
             &["1: wg0=1 wg1=1 wg2=1", "1: wg0=1", "1: wg0=1 wg1=2"],
         )?;
         assert_eq!(followed(&f.near)?.holes, 1);
-        let at_routes = f.observer.window(WINDOW)?;
+        let at_routes = f.observer.window(&flows, WINDOW)?;
         assert_eq!(at_routes.moved_since(&before, &flows), []);
 
         // The same again, for routes of another kind.
@@ -81,7 +81,7 @@ fn from_prefixes_to_routes_and_back() -> Result<()> {
             ["10.2.0.0/16", "fd00:2::/64"],
             "holes and derived groups went"
         );
-        let after = f.observer.window(WINDOW)?;
+        let after = f.observer.window(&flows, WINDOW)?;
         assert_eq!(after.moved_since(&before, &flows), []);
         f.assert_nothing_lost(live)
     })
@@ -135,7 +135,7 @@ fn killed_and_started_again() -> Result<()> {
         until_sets(&f.near, &["1: wg0=1", "1: wg0=1 wg1=2", "1: wg2=1"])?;
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
         let groups = |steer: &Steer| followed(steer);
         let made = groups(&f.near)?;
         f.near.kill()?;
@@ -144,7 +144,7 @@ fn killed_and_started_again() -> Result<()> {
         ip(&f.lab, "route del 10.2.64.0/24")?;
         f.near.run(&[1, 1, 1])?;
         until_sets(&f.near, &["1: wg0=1", "1: wg0=1 wg1=2"])?;
-        let after = f.observer.window(WINDOW)?;
+        let after = f.observer.window(&flows, WINDOW)?;
         assert_eq!(after.moved_since(&before, &flows), []);
         let now = groups(&f.near)?;
         let kept = made
@@ -236,13 +236,13 @@ fn two_groups() -> Result<()> {
 
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let seen = f.observer.window(WINDOW)?;
+        let seen = f.observer.window(&flows, WINDOW)?;
         let (second, others) = seen.split(&flows, 2);
         assert!(!second.is_empty() && others.len() == seen.split(&others, 3).0.len());
         // From one group to the other: the flows are placed anew, there alone.
         ip(&f.lab, "route del 10.2.0.2/32")?;
         wait::until("the other group's tunnels", PATIENCE, || {
-            let seen = f.observer.window(WINDOW)?;
+            let seen = f.observer.window(&flows, WINDOW)?;
             let is_on = |tunnel| !seen.split(&flows, tunnel).0.is_empty();
             Ok((!is_on(2) && !is_on(3)).then_some(()))
         })?;

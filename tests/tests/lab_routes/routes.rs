@@ -151,7 +151,7 @@ pub(crate) fn until_sets(steer: &Steer, wanted: &[&str]) -> Result<Duration> {
 pub(crate) fn until_none_on(f: &Fixture, tunnel: usize, flows: &[Conversation]) -> Result<Seen> {
     let mut left = Vec::new();
     wait::until(&format!("no flow on wg{tunnel}"), PATIENCE, || {
-        let seen = f.observer.window(WINDOW)?;
+        let seen = f.observer.window(&[], WINDOW)?;
         let is_off = |flow: &&Conversation| {
             let paths = seen.paths(flow);
             paths.is_some_and(|paths| !paths.forward.contains_key(&tunnel))

@@ -37,7 +37,7 @@ fn more_than_can_be_heard() -> Result<()> {
         until_sets(&f.near, &["1: wg0=1", "1: wg0=1 wg1=1 wg2=1"])?;
         let live = LiveFlows::start(&f.lab, busy(Family::V4))?;
         let flows = live.conversations();
-        let before = f.observer.window(WINDOW)?;
+        let before = f.observer.window(&flows, WINDOW)?;
         // While it hears nothing.
         f.near.signal(Signal::SIGSTOP)?;
         ip.say(&each("add", "wg0"))?;
@@ -79,7 +79,7 @@ fn more_than_can_be_heard() -> Result<()> {
             5 * ROUTES,
             start.elapsed().saturating_sub(told)
         );
-        let after = f.observer.window(WINDOW)?;
+        let after = f.observer.window(&flows, WINDOW)?;
         assert_eq!(after.moved_since(&before, &flows), [], "by the storm");
         f.assert_nothing_lost(live)
     })

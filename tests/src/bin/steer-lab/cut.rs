@@ -26,12 +26,12 @@ pub(crate) fn cut(lab: &Lab, view: &mut View<'_>) -> Result<Cut> {
     let observer = Observer::start(lab)?;
     let live = view.during(|| Ok([start(lab, Family::V4)?, start(lab, Family::V6)?]))?;
     let flows: Vec<_> = live.iter().flat_map(LiveFlows::conversations).collect();
-    let before = view.during(|| observer.window(WINDOW))?;
+    let before = view.during(|| observer.window(&flows, WINDOW))?;
     let (own, others) = before.split(&flows, tunnel);
     lab.cut_tunnel(tunnel)?;
     let since = Instant::now();
     let answered = view.during(|| until_answered(&observer, &own, tunnel, since))?;
-    let after = view.during(|| observer.window(WINDOW))?;
+    let after = view.during(|| observer.window(&flows, WINDOW))?;
     lab.restore_tunnel(tunnel)?;
     Ok(Cut {
         what,

@@ -118,7 +118,7 @@ fn once(f: &mut Fixture, kind: Kind, family: Family) -> Result<Cut> {
     until_answering(&f.far, &["wg0", CUT_NAME])?;
     let live = LiveFlows::start(&f.lab, busy(family))?;
     let flows = live.conversations();
-    let before = f.observer.window(WINDOW)?;
+    let before = f.observer.window(&flows, WINDOW)?;
     let (own, others) = before.split(&flows, CUT);
     let moved_before = f.near.status()?.tunnel("wg0")?.moved_in;
     live.forget_gaps();
@@ -149,7 +149,7 @@ fn once(f: &mut Fixture, kind: Kind, family: Family) -> Result<Cut> {
     kind.restore(f)?;
     let up = until_used(&f.near, CUT_NAME)?;
     until_used(&f.far, CUT_NAME)?;
-    let back = f.observer.window(WINDOW)?;
+    let back = f.observer.window(&flows, WINDOW)?;
     // A flow that waits for its next try is not seen at all.
     let mut moved_back = back.moved_since(&after, &flows);
     moved_back.retain(|flow| back.paths(flow).is_some());

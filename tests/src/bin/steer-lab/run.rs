@@ -159,7 +159,7 @@ fn changes(lab: &Lab, near: &Steer, view: &mut View<'_>, report: &mut Report) ->
         Ok([half(Family::V4)?, half(Family::V6)?])
     })?;
     let flows: Vec<_> = live.iter().flat_map(LiveFlows::conversations).collect();
-    let first = view.during(|| observer.window(WINDOW))?;
+    let first = view.during(|| observer.window(&flows, WINDOW))?;
     report.replies = Some(replies_by_own_tunnel(&flows, &first));
 
     let what = format!("Weights {} → {}", ratio(&equal), ratio(&weights));
@@ -171,7 +171,7 @@ fn changes(lab: &Lab, near: &Steer, view: &mut View<'_>, report: &mut Report) ->
         .zip(weights.iter().copied())
         .collect();
     near.weights(&change)?;
-    let second = view.during(|| observer.window(WINDOW))?;
+    let second = view.during(|| observer.window(&flows, WINDOW))?;
     let mut change = moved(what, &flows, &first, &second, None);
     change.new_flows = Some(new_flows(lab, &observer, view, &weights)?);
     report.weights = Some(change);
@@ -179,13 +179,13 @@ fn changes(lab: &Lab, near: &Steer, view: &mut View<'_>, report: &mut Report) ->
     let what = format!("Tunnel {name} disabled");
     view.title(&what)?;
     near.disable(&name)?;
-    let third = view.during(|| observer.window(WINDOW))?;
+    let third = view.during(|| observer.window(&flows, WINDOW))?;
     report.removed = Some(moved(what, &flows, &second, &third, Some(last)));
 
     let what = format!("Tunnel {name} enabled again");
     view.title(&what)?;
     near.enable(&name)?;
-    let fourth = view.during(|| observer.window(WINDOW))?;
+    let fourth = view.during(|| observer.window(&flows, WINDOW))?;
     let mut change = moved(what, &flows, &third, &fourth, None);
     change.new_flows = Some(new_flows(lab, &observer, view, &weights)?);
     report.returned = Some(change);
