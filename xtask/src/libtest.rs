@@ -18,8 +18,8 @@ pub(crate) struct Tally {
     harness_passed: usize,
     /// The names of the tests that were started.
     started: Vec<String>,
-    /// Where in the output the harness is.
-    section: Section,
+    /// While the harness shows what failed tests printed: whose it is.
+    shown: Option<String>,
 }
 
 /// A test that failed.
@@ -37,15 +37,6 @@ impl Failure {
             output: Vec::new(),
         }
     }
-}
-
-/// A part of the harness's output.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Section {
-    #[default]
-    Other,
-    /// The output of failed tests; of the one with this name.
-    Failures(String),
 }
 
 /// A test that did not run, and why.
@@ -117,29 +108,23 @@ impl Tally {
             }
         }
     }
-}
 
-impl Tally {
     /// Keeps what failed tests printed: `---- name stdout ----` and the lines below.
     fn read_output(&mut self, line: &str) {
-        let name = line
-            .strip_prefix("---- ")
-            .and_then(|rest| rest.strip_suffix(" stdout ----"));
-        match (line, name, &mut self.section) {
+        let header = line.strip_prefix("---- ");
+        let name = header.and_then(|rest| rest.strip_suffix(" stdout ----"));
+        match (line, name, &mut self.shown) {
             // Comes again before the list of names.
-            ("failures:", ..) => self.section = Section::Failures(String::new()),
-            ("successes:", ..) => self.section = Section::Other,
-            (_, Some(name), Section::Failures(of)) => name.clone_into(of),
-            (_, None, Section::Failures(of)) => {
-                let of = self
-                    .failures
-                    .iter_mut()
-                    .rfind(|failure| failure.name == *of);
-                if let Some(failure) = of {
+            ("failures:", ..) => self.shown = Some(String::new()),
+            ("successes:", ..) => self.shown = None,
+            (_, Some(name), Some(shown)) => name.clone_into(shown),
+            (_, None, Some(shown)) => {
+                let mut failures = self.failures.iter_mut();
+                if let Some(failure) = failures.rfind(|failure| failure.name == *shown) {
                     failure.output.push(line.to_owned());
                 }
             }
-            (.., Section::Other) => {}
+            (.., None) => {}
         }
     }
 }

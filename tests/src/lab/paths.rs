@@ -181,4 +181,23 @@ mod tests {
         assert_eq!(before.split(&flows, 1).0, [flow(2), flow(3)]);
         assert_eq!(before.count_on(1), 2);
     }
+
+    #[test]
+    fn a_flow_is_shown_once_both_directions_are() {
+        let flows = [flow(1), flow(2)];
+        let mut all = seen(&[(1, 0, 0)]);
+        assert!(all.shows(&flows[..1]) && !all.shows(&flows));
+        let forward = Paths {
+            forward: [(1, 1)].into(),
+            ..Paths::default()
+        };
+        all.flows.insert(flow(2), forward);
+        assert!(!all.shows(&flows), "one direction only");
+        all.add(&seen(&[(1, 0, 0), (2, 0, 1)]));
+        assert!(all.shows(&flows));
+        assert_eq!(
+            all.moved_since(&seen(&[(1, 0, 0), (2, 1, 1)]), &flows),
+            [flow(2)]
+        );
+    }
 }

@@ -56,7 +56,8 @@ fn connections_live(way: Way, firewall: Firewall) -> Result<()> {
         if let Some(steer) = scene.near() {
             let (own, _) = life.changes(steer)?;
             let moved = life.window(&flows)?;
-            assert_eq!(moved.split(&flows, 1).0, [], "{family}: on wg1");
+            assert_eq!(moved.count_on(1), 0, "{family}: on the disabled tunnel");
+            assert_eq!(moved.split(&flows, 1).0, [], "{family}: in part");
             assert_eq!(moved.split(&own, 0).0.len(), own.len(), "{family}");
             life::restore(steer)?;
         } else {
