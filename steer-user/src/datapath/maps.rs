@@ -68,14 +68,19 @@ impl Maps {
         }
         check_abi(pins)?;
         check_shapes(pins)?;
-        if let Some(map) = pins.missing_map() {
-            let dir = pins.path().to_owned();
-            return Err(DatapathError::PinsMissing { dir, map });
-        }
         let map = |name| -> Result<Map> {
-            let data = MapData::from_pin(pins.map(name)).map_err(on(name))?;
+            let data = MapData::from_pin(pins.map(name)).map_err(|source| {
+                // Somebody may be removing them at this moment.
+                if pins.map(name).exists() {
+                    return on(name)(source);
+                }
+                let dir = pins.path().to_owned();
+                DatapathError::PinsMissing { dir, map: name }
+            })?;
             Map::from_map_data(data).map_err(on(name))
         };
+        let flows = Table::new(maps::FLOWS, map(maps::FLOWS)?)?;
+        let flow_capacity = flows.data().info().map_err(on(maps::FLOWS))?.max_entries();
         Ok(Self {
             settings: Records::new(maps::SETTINGS, map(maps::SETTINGS)?)?,
             groups: Records::new(maps::GROUPS, map(maps::GROUPS)?)?,
@@ -86,7 +91,7 @@ impl Maps {
             tunnel_info: Records::new(maps::TUNNEL_INFO, map(maps::TUNNEL_INFO)?)?,
             tunnel_devices: Table::new(maps::TUNNEL_DEVICES, map(maps::TUNNEL_DEVICES)?)?,
             bucket_tables: Table::new(maps::BUCKET_TABLES, map(maps::BUCKET_TABLES)?)?,
-            flows: Table::new(maps::FLOWS, map(maps::FLOWS)?)?,
+            flows,
             addresses: Table::new(maps::ADDRESSES, map(maps::ADDRESSES)?)?,
             lan_devices: Table::new(maps::LAN_DEVICES, map(maps::LAN_DEVICES)?)?,
             vlans: Table::new(maps::VLANS, map(maps::VLANS)?)?,
@@ -98,9 +103,7 @@ impl Maps {
             tunnel_health: Records::new(maps::TUNNEL_HEALTH, map(maps::TUNNEL_HEALTH)?)?,
             events: Records::new(maps::EVENTS, map(maps::EVENTS)?)?,
             moves: PerCpu::new(maps::MOVES, map(maps::MOVES)?)?,
-            flow_capacity: MapInfo::from_pin(pins.map(maps::FLOWS))
-                .map_err(on(maps::FLOWS))?
-                .max_entries(),
+            flow_capacity,
         })
     }
 

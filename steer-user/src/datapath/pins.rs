@@ -90,12 +90,7 @@ impl PinDir {
 
     /// Whether all maps are pinned here.
     pub fn holds_maps(&self) -> bool {
-        self.missing_map().is_none()
-    }
-
-    /// A map that is not pinned here.
-    pub(super) fn missing_map(&self) -> Option<&'static str> {
-        maps::ALL.into_iter().find(|name| !self.map(name).exists())
+        maps::ALL.into_iter().all(|name| self.map(name).exists())
     }
 
     /// Whether a start that was killed before it pinned anything, or a detach after it removed the last pin, left

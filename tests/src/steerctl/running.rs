@@ -84,18 +84,17 @@ impl Running {
         })
     }
 
+    /// Waits for a line on standard error of which `is_it` is true.
+    pub fn says_that(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> Result<()> {
+        self.until(what, |stream, line| stream == Stream::Err && is_it(line))
+    }
+
     /// Fails unless the line that was waited for last contains `text`.
     pub fn said(&self, text: &str) -> Result<()> {
         match self.seen.last() {
             Some((_, line)) if line.contains(text) => Ok(()),
             other => bail!("{text}: not in {other:?}"),
         }
-    }
-
-    /// The lines up to the one that was waited for last that contain `text`.
-    pub fn lines_with(&self, text: &str) -> Vec<&str> {
-        let lines = self.seen.iter().map(|(_, line)| line.as_str());
-        lines.filter(|line| line.contains(text)).collect()
     }
 
     /// Waits for a line on standard output that contains `text`.

@@ -12,7 +12,12 @@ use std::{io, sync::Arc, thread::JoinHandle};
 
 use tokio::sync::{oneshot, watch as channel};
 
-use crate::{commands::Failure, datapath::pins::PinDir, net::Devices, plan::health::Probes};
+use crate::{
+    commands::Failure,
+    datapath::{maps::Maps, pins::PinDir},
+    net::Devices,
+    plan::health::Probes,
+};
 
 pub(in crate::commands) use told::at_start;
 
@@ -34,7 +39,7 @@ pub(in crate::commands) struct HealthThread {
 
 impl HealthThread {
     /// Starts to probe what is pinned, as soon as devices are known.
-    pub(in crate::commands) fn start(pins: PinDir, probes: Probes) -> io::Result<Self> {
+    pub(in crate::commands) fn start(pins: PinDir, maps: Maps, probes: Probes) -> io::Result<Self> {
         let (orders, received) = channel::channel(Orders {
             devices: None,
             probes: Arc::new(probes),
@@ -47,7 +52,7 @@ impl HealthThread {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            runtime.block_on(watch::run(&pins, received))
+            runtime.block_on(watch::run(pins, maps, received))
         };
         let thread = std::thread::Builder::new().name("steer-health".into());
         Ok(Self {

@@ -113,7 +113,7 @@ impl Daemon {
         Ok(Self {
             number: started.daemon,
             displaced: None,
-            health: HealthThread::start(pins.clone(), probes)?,
+            health: HealthThread::start(pins.clone(), Maps::open(&pins)?, probes)?,
             idle: IdleThread::start(Maps::open(&pins)?)?,
             pins,
             maps,

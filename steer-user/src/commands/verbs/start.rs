@@ -43,9 +43,10 @@ pub(in crate::commands) async fn run(context: &Context, args: &RunArgs) -> Resul
     };
     start_logger(&mut started.programs);
     let role = context.pins.become_daemon()?;
-    print_line(&started.line)?;
-    manager::ready(&started.line);
+    let line = std::mem::take(&mut started.line);
     let daemon = daemon::Daemon::new(context.pins.clone(), args, started)?;
+    print_line(&line)?;
+    manager::ready(&line);
     // It is large.
     Box::pin(daemon.work(signals, role)).await
 }

@@ -43,10 +43,11 @@ struct Told {
 
 /// Watches the tunnels until it is told to end.
 pub(super) async fn run(
-    pins: &PinDir,
+    pins: PinDir,
+    maps: Maps,
     mut orders: channel::Receiver<Orders>,
 ) -> Result<(), Failure> {
-    let mut watch = Watch::new(pins)?;
+    let mut watch = Watch::new(pins, maps)?;
     loop {
         let wake_ns = watch.wake_ns();
         tokio::select! {
@@ -97,10 +98,9 @@ struct Watch {
 type Settled = Result<(), (Failure, Vec<Change>)>;
 
 impl Watch {
-    fn new(pins: &PinDir) -> Result<Self, Failure> {
-        let maps = Maps::open(pins)?;
+    fn new(pins: PinDir, maps: Maps) -> Result<Self, Failure> {
         Ok(Self {
-            pins: pins.clone(),
+            pins,
             words: maps.tunnel_words()?,
             maps,
             tunnels: BTreeMap::new(),
