@@ -1,5 +1,6 @@
 //! What a service manager hears of a service (`sd_notify(3)`).
 
+use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -43,8 +44,11 @@ impl Manager {
             .filter(|left| !left.is_zero())
         {
             self.socket.set_read_timeout(Some(left))?;
-            let Ok(length) = self.socket.recv(&mut buffer) else {
-                break;
+            let length = match self.socket.recv(&mut buffer) {
+                Ok(length) => length,
+                // This process was stopped, and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => break,
             };
             let message = String::from_utf8_lossy(&buffer[..length]);
             let lines: Vec<_> = message.lines().map(ToOwned::to_owned).collect();
