@@ -13,7 +13,10 @@ test!(a_daemon_is_missed, |name| {
         .gateway
         .run(&[crate::patient::STEER, &["--keep"]].concat())?;
     patient.examine()?;
-    let kill = format!("kill -9 {}", running.pid());
+    // It is gone when its files are, before this test has taken leave of it.
+    let pid = running.pid();
+    let kill =
+        format!("kill -9 {pid}; until grep -q '^State:.Z' /proc/{pid}/status; do sleep 0.01; done");
     let fault = patient.warns("daemon", "daemon", "no steerctl run is there", &kill)?;
     drop(running);
     let args: Vec<_> = fault
