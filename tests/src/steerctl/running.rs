@@ -84,6 +84,16 @@ impl Running {
         })
     }
 
+    /// The same, if it did not say so already, perhaps before it was ready: two pipes have no order.
+    pub fn says_or_said(&mut self, text: &str) -> Result<()> {
+        let is_it =
+            |(stream, line): &(Stream, String)| *stream == Stream::Err && line.contains(text);
+        if self.seen.iter().any(is_it) {
+            return Ok(());
+        }
+        self.says(text)
+    }
+
     /// Waits for a line on standard error of which `is_it` is true.
     pub fn says_that(&mut self, what: &str, is_it: impl Fn(&str) -> bool) -> Result<()> {
         self.until(what, |stream, line| stream == Stream::Err && is_it(line))
