@@ -79,9 +79,7 @@ impl Running {
 
     /// Waits for a line on standard error that contains `text`.
     pub fn says(&mut self, text: &str) -> Result<()> {
-        self.until(text, |stream, line| {
-            stream == Stream::Err && line.contains(text)
-        })
+        self.says_that(text, |line| line.contains(text))
     }
 
     /// The same, if it did not say so already, perhaps before it was ready: two pipes have no order.

@@ -275,7 +275,8 @@ test!(what_comes_into_the_way_is_told_once, |name| {
     // It goes on, and a restart is told, too.
     let mut next = gateway.run(&[])?;
     assert!(running.ended()?.success());
-    next.says_or_said(conflict)?;
+    // By the daemon, not only by the start.
+    next.says_or_said(&format!("] {conflict}"))?;
     gateway.ip(&["addr", "del", "10.2.0.77/32", "dev", "lan0"])?;
     wait::until("it is steered again", SOON, || {
         let explained = gateway.json(&["explain", "udp", "10.1.0.2:1", "10.2.0.77:1"])?;
