@@ -1,9 +1,9 @@
-//! Builds the eBPF object that this crate embeds.
+//! Builds the eBPF object that this crate embeds, and the benchmark's.
 //!
-//! The object needs a compiler that can rebuild `core` for the BPF target, and
+//! They need a compiler that can rebuild `core` for the BPF target, and
 //! `bpf-linker`. `cargo xtask setup` finds or installs both and writes their
 //! paths to `target/tools/ebpf.env`; this script only reads that file, runs a
-//! nested cargo, and leaves the object at `$OUT_DIR/steer-ebpf`.
+//! nested cargo, and leaves the objects in `$OUT_DIR`.
 //!
 //! `aya-build` does the same job through rustup only, and cannot pass
 //! `-C target-cpu`, which is why it is not used here.
@@ -19,8 +19,11 @@ use std::{
     thread,
 };
 
-/// The package, its binary, and the file in `OUT_DIR`.
+/// The package.
 const EBPF: &str = "steer-ebpf";
+
+/// Its binaries, and the files in `OUT_DIR`.
+const OBJECTS: [&str; 2] = [EBPF, "steer-bench-ebpf"];
 
 /// The profile of the object, in the workspace's `Cargo.toml`.
 const PROFILE: &str = "ebpf";
@@ -56,10 +59,15 @@ fn build() -> Result<(), String> {
     }
 
     let tools = Tools::read(&tools_file)?;
-    let executable = tools.compile(root, &out_dir)?;
-    let object = out_dir.join(EBPF);
-    fs::copy(&executable, &object)
-        .map_err(|e| format!("{} to {}: {e}", executable.display(), object.display()))?;
+    let executables = tools.compile(root)?;
+    for name in OBJECTS {
+        let executable = executables
+            .get(name)
+            .ok_or_else(|| format!("cargo named no executable {name}"))?;
+        let object = out_dir.join(name);
+        fs::copy(executable, &object)
+            .map_err(|e| format!("{} to {}: {e}", executable.display(), object.display()))?;
+    }
     Ok(())
 }
 
@@ -116,8 +124,9 @@ impl Tools {
         })
     }
 
-    /// Compiles the object and returns where cargo put it.
-    fn compile(&self, root: &Path, out_dir: &Path) -> Result<PathBuf, String> {
+    /// Compiles the objects and returns where cargo put them, by name.
+    fn compile(&self, root: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
+        let profile = variable("PROFILE")?;
         let endian = match variable("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
             "big" => "bpfeb",
             _ => "bpfel",
@@ -129,12 +138,13 @@ impl Tools {
             .args(["--profile", PROFILE, "--message-format=json"])
             .args(["-Z", "build-std=core"])
             .arg(format!("--target={endian}-unknown-none"))
-            // Cargo would wait for the lock that the outer cargo holds on the
-            // shared directory; and OUT_DIR/steer-ebpf is the object's place.
+            // Its own directory: in the outer cargo's it would wait for that one's
+            // lock for ever; in OUT_DIR, `core` would be built again for every
+            // set of features with which this script is run.
             .arg("--target-dir")
-            .arg(out_dir.join("ebpf-target"));
+            .arg(root.join("target/ebpf").join(&profile));
         // Per-packet diagnostics are compiled out of release objects.
-        if variable("PROFILE")? == "debug" {
+        if profile == "debug" {
             command.args(["--features", "log"]);
         }
 
@@ -177,7 +187,7 @@ impl Tools {
 
 /// Runs the nested cargo: warnings go to the outer cargo as they come, errors
 /// become part of the reason.
-fn run(command: &mut Command) -> Result<PathBuf, String> {
+fn run(command: &mut Command) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -194,7 +204,7 @@ fn run(command: &mut Command) -> Result<PathBuf, String> {
         text
     });
 
-    let mut executable = None;
+    let mut executables = BTreeMap::new();
     let mut errors = String::new();
     for line in child.stdout.take().into_iter().flat_map(lines) {
         let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else {
@@ -202,9 +212,10 @@ fn run(command: &mut Command) -> Result<PathBuf, String> {
             continue;
         };
         match message["reason"].as_str() {
-            Some("compiler-artifact") if message["target"]["name"] == EBPF => {
+            Some("compiler-artifact") => {
+                let name = message["target"]["name"].as_str().unwrap_or_default();
                 if let Some(path) = message["executable"].as_str() {
-                    executable = Some(PathBuf::from(path));
+                    executables.insert(name.to_owned(), PathBuf::from(path));
                 }
             }
             Some("compiler-message") => {
@@ -227,7 +238,7 @@ fn run(command: &mut Command) -> Result<PathBuf, String> {
     if !status.success() {
         return Err(format!("{status}{errors}\n{stderr}"));
     }
-    executable.ok_or_else(|| format!("cargo named no executable {EBPF}\n{stderr}"))
+    Ok(executables)
 }
 
 /// What cargo said, less its right-aligned "Compiling …" lines.

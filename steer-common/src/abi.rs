@@ -189,8 +189,6 @@ pub mod programs {
 
     /// Moves flows; userspace runs it, it is never attached.
     pub const MOVE: &str = "steer_move";
-    /// The bare redirect that the benchmark measures everything against.
-    pub const BARE_REDIRECT: &str = "bare_redirect";
 }
 
 /// How this gateway steers.

@@ -16,6 +16,7 @@
 )]
 
 pub mod abi;
+pub mod bench;
 pub mod buckets;
 pub mod clamp;
 pub mod decide;

@@ -326,11 +326,3 @@ extern "C" fn relate_received(skb: *mut __sk_buff, parsed: *mut Parsed) -> u32 {
     relate(&Skb::new(skb), &maps, Direction::FromTunnel, parsed);
     PARSED
 }
-
-/// The least a program can do to forward: what the benchmark measures the others against.
-/// Only the benchmark loads it.
-#[classifier]
-pub(crate) fn bare_redirect(ctx: TcContext) -> i32 {
-    // SAFETY: the kernel hands a valid context to the program, and the helper takes numbers only.
-    unsafe { bpf_redirect((*ctx.skb.skb).ifindex, 0) as i32 }
-}
