@@ -52,11 +52,8 @@ impl Foreign {
     /// Attaches a counting program to a device.
     pub fn attach(host: &Host, device: &str, point: Point, place: Place) -> Result<Self> {
         let counter = create_map().context("a map of ours")?;
-        let program = load(&counter).context("a program of ours")?;
-        let ifindex = host.within(|| Ok(if_nametoindex(device)?))?;
-        let what = || format!("a program of ours on {device}");
-        // The device's number is looked up in the namespace of the caller.
-        let link = host.within(|| link(&program, ifindex, point, place).with_context(what))?;
+        let program = load_counting(&counter).context("a program of ours")?;
+        let link = attach(host, device, &program, point, place)?;
         Ok(Self {
             counter,
             _link: Some(link),
@@ -67,7 +64,7 @@ impl Foreign {
     /// filter stays for as long as the device does. `bpffs` is where the program can be pinned.
     pub fn filter(host: &Host, device: &str, priority: u16, bpffs: &Path) -> Result<Self> {
         let counter = create_map().context("a map of ours")?;
-        let program = load(&counter).context("a program of ours")?;
+        let program = load_counting(&counter).context("a program of ours")?;
         let pin = bpffs.join("foreign");
         self::pin(&program, &pin).with_context(|| format!("{}", pin.display()))?;
         let tc = host.tc_batch(&[
@@ -119,32 +116,23 @@ fn create_map() -> IoResult<OwnedFd> {
     )
 }
 
+/// An instruction: operation, registers (source, destination), offset, constant.
+pub(super) const fn op(code: u8, registers: u8, offset: i16, constant: i32) -> u64 {
+    u64::from_le_bytes([
+        code,
+        registers,
+        offset.to_le_bytes()[0],
+        offset.to_le_bytes()[1],
+        constant.to_le_bytes()[0],
+        constant.to_le_bytes()[1],
+        constant.to_le_bytes()[2],
+        constant.to_le_bytes()[3],
+    ])
+}
+
 /// `counter[0] += 1; return TCX_NEXT`
-fn load(counter: &OwnedFd) -> IoResult<OwnedFd> {
-    #[repr(C)]
-    struct Load {
-        program_type: u32,
-        instructions: u32,
-        code: u64,
-        licence: u64,
-        log_level: u32,
-        log_bytes: u32,
-        log: u64,
-    }
-    /// An instruction: operation, registers (source, destination), offset, constant.
-    const fn op(code: u8, registers: u8, offset: i16, constant: i32) -> u64 {
-        u64::from_le_bytes([
-            code,
-            registers,
-            offset.to_le_bytes()[0],
-            offset.to_le_bytes()[1],
-            constant.to_le_bytes()[0],
-            constant.to_le_bytes()[1],
-            constant.to_le_bytes()[2],
-            constant.to_le_bytes()[3],
-        ])
-    }
-    let code = [
+fn load_counting(counter: &OwnedFd) -> IoResult<OwnedFd> {
+    load(&[
         // r2 = r10 - 4; *(u32 *)r2 = 0
         op(0xbf, 0xa2, 0, 0),
         op(0x07, 0x02, 0, -4),
@@ -160,7 +148,21 @@ fn load(counter: &OwnedFd) -> IoResult<OwnedFd> {
         // return -1
         op(0xb7, 0, 0, -1),
         op(0x95, 0, 0, 0),
-    ];
+    ])
+}
+
+/// Loads a program for TC.
+pub(super) fn load(code: &[u64]) -> IoResult<OwnedFd> {
+    #[repr(C)]
+    struct Load {
+        program_type: u32,
+        instructions: u32,
+        code: u64,
+        licence: u64,
+        log_level: u32,
+        log_bytes: u32,
+        log: u64,
+    }
     let load = Load {
         program_type: BPF_PROG_TYPE_SCHED_CLS,
         instructions: u32::try_from(code.len()).expect("a few"),
@@ -171,6 +173,22 @@ fn load(counter: &OwnedFd) -> IoResult<OwnedFd> {
         log: 0,
     };
     descriptor(BPF_PROG_LOAD, &load)
+}
+
+/// Attaches a program to a device of `host`.
+pub(super) fn attach(
+    host: &Host,
+    device: &str,
+    program: &OwnedFd,
+    point: Point,
+    place: Place,
+) -> Result<OwnedFd> {
+    // The device's number is looked up in the namespace of the caller.
+    host.within(|| {
+        let ifindex = if_nametoindex(device)?;
+        link(program, ifindex, point, place)
+            .with_context(|| format!("a program of ours on {device}"))
+    })
 }
 
 fn link(program: &OwnedFd, ifindex: u32, point: Point, place: Place) -> IoResult<OwnedFd> {

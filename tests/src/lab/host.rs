@@ -22,7 +22,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 
 /// Where userspace WireGuard looks for its sockets.
-pub(super) const WIREGUARD_DIR: &str = "/run/wireguard";
+const WIREGUARD_DIR: &str = "/run/wireguard";
 
 /// Makes a directory below one that whoever is the last to leave removes.
 pub(super) fn make_dir(dir: &Path) -> Result<()> {
@@ -68,8 +68,10 @@ impl Host {
         self.dir.join("wireguard")
     }
 
-    /// Makes the namespace and the directories.
+    /// Makes the namespace and the directories: that of userspace WireGuard need not be there where the
+    /// kernel has its own.
     pub(crate) fn create(&self) -> Result<()> {
+        make_dir(Path::new(WIREGUARD_DIR))?;
         make_dir(&self.wireguard_dir())?;
         run(Command::new("ip").args(["netns", "add", &self.netns]))
     }

@@ -116,7 +116,9 @@ impl<T: Default + Send + 'static> Listener<T> {
         let (mut state, timeout) = self
             .shared
             .served
-            .wait_timeout_while(state, Duration::from_secs(10), |state| state.served < want)
+            .wait_timeout_while(state, super::wait::here(Duration::from_secs(10)), |state| {
+                state.served < want
+            })
             .expect("the listener's thread does not panic");
         if timeout.timed_out() {
             bail!("listener: cannot keep up with the traffic");

@@ -11,6 +11,7 @@
 //! Dropping the [`Lab`] removes it; what a killed owner left is removed by the
 //! next [`Lab::up`] of the same name.
 
+mod attach;
 mod bird;
 mod capture;
 mod drops;
@@ -21,8 +22,10 @@ mod host;
 mod icmp;
 mod lan;
 mod listener;
+mod no_hash;
 mod process;
 mod relay;
+mod segments;
 mod sockets;
 mod state;
 mod status;
@@ -44,6 +47,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
+pub use attach::attach_modes;
+pub(crate) use attach::check_attach;
 pub use bird::{Bird, OspfLink};
 pub use capture::{Capture, Captured, paths};
 pub use firewall::Firewall;
@@ -53,9 +58,12 @@ pub use host::Host;
 pub use icmp::{Fault, IcmpError};
 pub use lan::{ChangedLan, Lan};
 pub(crate) use listener::link_address;
+pub use no_hash::NoHash;
 pub use observer::Observer;
 pub use packet::{Conversation, Fragment, Packet, Protocol};
 pub use paths::{Paths, Seen};
+pub(crate) use process::dies_with_us;
+pub use segments::Segments;
 pub use state::{Missing, check_capabilities, lab_dir, labs};
 pub use status::{
     Flow, GroupStatus, HookStatus, RouteHop, RouteSet, RoutesStatus, Status, TunnelStatus,
@@ -63,9 +71,10 @@ pub use status::{
 pub use steer::{Setup, Share, Steer, steerctl_path};
 pub use topology::{Family, Side, TUNNEL_MTU, tunnel_address, tunnel_name, underlay_name};
 pub use tunnel::DeviceCounters;
-pub use wireguard::Implementation;
+pub use wireguard::{Implementation, kernel_has_wireguard, tunnel_programs};
 
-use state::{HOSTS, Owner};
+use state::HOSTS;
+pub(crate) use state::Owner;
 
 /// Size of a lab.
 #[derive(Debug, Clone, Copy)]
@@ -102,11 +111,11 @@ impl Lab {
     /// Builds the lab `name`, after removing what an owner before left of it.
     pub fn up(name: &str, options: &Options) -> Result<Self> {
         check_capabilities()?;
-        let owner = Owner::take(name)?;
+        let owner = take_owner(name)?;
         state::remove(name)?;
         // `remove` took the owner's file with the directory.
         drop(owner);
-        let owner = Owner::take(name)?;
+        let owner = take_owner(name)?;
         let dir = lab_dir(name);
         let hosts = HOSTS.map(|host| Host::new(state::netns_name(name, host), dir.join(host)));
         let mut lab = Self {
@@ -128,7 +137,7 @@ impl Lab {
         if !labs().iter().any(|lab| lab == name) && !state::exists(name) {
             return Ok(false);
         }
-        let _owner = Owner::take(name)?;
+        let _owner = take_owner(name)?;
         state::remove(name)?;
         Ok(true)
     }
@@ -192,14 +201,17 @@ impl Lab {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Numbers flows from here on: other ports than in other labs.
+    pub(crate) fn number_from(&self, first: u32) {
+        self.next_number.store(first, Ordering::Relaxed);
+    }
+
     /// Leaves the lab up when this value is dropped.
     pub fn keep(&mut self) {
         self.keep = true;
     }
 
     fn build(&mut self) -> Result<()> {
-        std::fs::create_dir_all(host::WIREGUARD_DIR)
-            .with_context(|| format!("{}: cannot be made", host::WIREGUARD_DIR))?;
         for host in &self.hosts {
             host.create()?;
             host.sysctls(topology::SYSCTLS)?;
@@ -227,9 +239,13 @@ impl Lab {
 
     fn cables(&self) -> Result<()> {
         let tunnels = self.options.tunnels;
-        let netns = HOSTS.map(|host| state::netns_name(&self.name, host));
-        // Any namespace will do as the place to stand.
-        self.client().ip_batch(&topology::cables(&netns, tunnels))?;
+        let [a, b] = [Side::A, Side::B].map(|side| self.gateway(side).netns());
+        // Each from the host whose device it is: older kernels (6.1) refuse a name that the namespace has
+        // where the command stands.
+        self.client().ip_batch(&[topology::lan_cable(a)])?;
+        self.server().ip_batch(&[topology::lan_cable(b)])?;
+        self.gateway(Side::A)
+            .ip_batch(&topology::underlay_cables(b, tunnels))?;
         self.client().ip_batch(&topology::end_host(Side::A))?;
         self.server().ip_batch(&topology::end_host(Side::B))?;
         for side in [Side::A, Side::B] {
@@ -294,6 +310,10 @@ impl Drop for Lab {
             eprintln!("{error:#}");
         }
     }
+}
+
+fn take_owner(name: &str) -> Result<Owner> {
+    Owner::take(&lab_dir(name), &format!("lab {name}"))
 }
 
 /// steer's pin directory of a gateway in the lab `name`.

@@ -65,6 +65,19 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Flows that each used one tunnel, there and back.
+    #[cfg(test)]
+    pub(crate) fn of(flows: &[(Conversation, usize)]) -> Self {
+        let paths = |tunnel| Paths {
+            forward: [(tunnel, 1)].into(),
+            reverse: [(tunnel, 1)].into(),
+        };
+        let flows = flows.iter().map(|(flow, tunnel)| (*flow, paths(*tunnel)));
+        Self {
+            flows: flows.collect(),
+        }
+    }
+
     /// The tunnels of a flow; `None` if no packet of it was seen.
     pub fn paths(&self, flow: &Conversation) -> Option<&Paths> {
         self.flows.get(flow)
@@ -82,7 +95,8 @@ impl Seen {
         Self { flows }
     }
 
-    pub(super) fn add(&mut self, later: &Self) {
+    /// Adds what was seen later.
+    pub(crate) fn add(&mut self, later: &Self) {
         for (flow, paths) in &later.flows {
             self.flows.entry(*flow).or_default().add(paths);
         }

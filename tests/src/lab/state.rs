@@ -24,6 +24,9 @@ use super::wait;
 /// Parent of all labs' directories.
 const ROOT: &str = "/run/steer-lab";
 
+/// The locked file in a directory, with the owner's process id.
+const OWNER: &str = "owner";
+
 /// Hosts, in the order of the path that a packet takes.
 pub(super) const HOSTS: [&str; 4] = ["client", "a", "b", "server"];
 
@@ -37,19 +40,18 @@ pub(super) fn netns_name(name: &str, host: &str) -> String {
     format!("steer-{name}-{host}")
 }
 
-/// Proof that this process owns the lab; the file is closed, and the lock gone, with it.
+/// Proof that this process owns a directory; the file is closed, and the lock gone, with it.
 #[derive(Debug)]
-pub(super) struct Owner {
+pub(crate) struct Owner {
     _lock: File,
 }
 
 impl Owner {
-    /// Takes the lab `name`, or says which process has it.
-    pub(super) fn take(name: &str) -> Result<Self> {
-        let dir = lab_dir(name);
-        let path = dir.join("owner");
+    /// Takes the directory of `what`, or says which process has it.
+    pub(crate) fn take(dir: &Path, what: &str) -> Result<Self> {
+        let path = dir.join(OWNER);
         loop {
-            make_dir(&dir)?;
+            make_dir(dir)?;
             let mut file = OpenOptions::new()
                 .create(true)
                 .truncate(false)
@@ -62,7 +64,7 @@ impl Owner {
                 Err(TryLockError::WouldBlock) => {
                     let mut owner = String::new();
                     let _ = file.read_to_string(&mut owner);
-                    bail!("lab {name}: in use by process {}", owner.trim());
+                    bail!("{what}: in use by process {}", owner.trim());
                 }
                 Err(TryLockError::Error(error)) => {
                     return Err(error).with_context(|| format!("{}: lock", path.display()));
@@ -78,6 +80,14 @@ impl Owner {
                 return Ok(Self { _lock: file });
             }
         }
+    }
+
+    /// Whether the owner of a directory has ended and left it.
+    pub(crate) fn has_left(dir: &Path) -> bool {
+        let owner = fs::read_to_string(dir.join(OWNER)).unwrap_or_default();
+        // One that was just made is empty.
+        let process = owner.trim().parse::<u32>();
+        process.is_ok_and(|process| !Path::new(&format!("/proc/{process}")).exists())
     }
 }
 
@@ -216,4 +226,33 @@ pub fn check_capabilities() -> Result<()> {
         }
     }
     wait::check_interrupt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_owner() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let owner = Owner::take(dir.path(), "it")?;
+        let refused = Owner::take(dir.path(), "it").map(drop).unwrap_err();
+        let expected = format!("it: in use by process {}", std::process::id());
+        assert_eq!(refused.to_string(), expected);
+        drop(owner);
+        Owner::take(dir.path(), "it").map(drop)
+    }
+
+    #[test]
+    fn an_owner_that_has_ended_has_left() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        assert!(!Owner::has_left(dir.path()), "nobody was there");
+        Owner::take(dir.path(), "it")?;
+        assert!(!Owner::has_left(dir.path()), "this process lives");
+        fs::write(dir.path().join(OWNER), "")?;
+        assert!(!Owner::has_left(dir.path()), "it is about to come");
+        fs::write(dir.path().join(OWNER), format!("{}\n", u32::MAX))?;
+        assert!(Owner::has_left(dir.path()));
+        Ok(())
+    }
 }

@@ -107,6 +107,8 @@ pub struct HookStatus {
     pub iface: String,
     /// `ingress`, `learn`, …
     pub hook: String,
+    /// `tcx` or `clsact`.
+    pub attach: String,
     /// The kernel's id of the program that runs there.
     pub program_id: Option<u32>,
 }

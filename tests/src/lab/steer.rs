@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::host::{Host, output};
 use super::status::{Flow, Status};
 use super::topology::Side;
-use super::{Lab, process, tunnel_name, wait};
+use super::{Lab, check_attach, process, tunnel_name, wait};
 
 /// How long `steerctl run` may take until it is ready.
 const READY: Duration = Duration::from_secs(20);
@@ -25,9 +25,11 @@ pub type Share<'a> = (&'a str, u32);
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     weights: Vec<u32>,
+    order: Option<Vec<usize>>,
     lan: Vec<String>,
     args: Vec<String>,
     prefixes: Prefixes,
+    seed: Option<u64>,
 }
 
 /// Where the prefixes come from.
@@ -73,6 +75,20 @@ impl Setup {
         self
     }
 
+    /// With the tunnels named in this order instead of their own.
+    #[must_use]
+    pub fn order(mut self, tunnels: Vec<usize>) -> Self {
+        self.order = Some(tunnels);
+        self
+    }
+
+    /// With this seed of the hash instead of the gateway's own.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
     /// With more arguments of `steerctl run`.
     #[must_use]
     pub fn args(mut self, args: &[&str]) -> Self {
@@ -102,9 +118,23 @@ impl Steer {
 
     /// Starts steer on a gateway in a certain way, and waits until it steers.
     pub fn start_as(lab: &Lab, side: Side, setup: &Setup) -> Result<Self> {
+        check_attach(&setup.args)?;
         let mut steer = Self::new(lab, side, setup)?;
         steer.spawn()?;
         Ok(steer)
+    }
+
+    /// Starts steer on both gateways at once: each start waits for the kernel to verify the programs.
+    pub fn start_both(lab: &Lab, setup: impl Fn(Side) -> Setup) -> Result<[Self; 2]> {
+        let setups = [Side::A, Side::B].map(|side| (side, setup(side)));
+        let [near, far] = std::thread::scope(|scope| {
+            let start = |(side, setup): &_| Self::start_as(lab, *side, setup);
+            let threads = setups
+                .each_ref()
+                .map(|setup| scope.spawn(move || start(setup)));
+            threads.map(|thread| thread.join().expect("starting does not panic"))
+        });
+        Ok([near?, far?])
     }
 
     /// What steer writes to standard error when it refuses to start like this;
@@ -141,14 +171,20 @@ impl Steer {
         self.spawn()
     }
 
+    /// The same in another way.
+    pub fn run_as(&mut self, setup: &Setup) -> Result<()> {
+        self.setup = setup.clone();
+        self.spawn()
+    }
+
     /// Arguments of `run` and `attach`.
     fn arguments(&self) -> Vec<String> {
         // Different seeds: a reply that comes back right was learned, not computed alike.
-        let seed = match self.side {
-            Side::A => "7",
-            Side::B => "11",
-        };
-        let mut args = vec!["--seed".into(), seed.into()];
+        let seed = self.setup.seed.unwrap_or(match self.side {
+            Side::A => 7,
+            Side::B => 11,
+        });
+        let mut args = vec!["--seed".into(), seed.to_string()];
         if let Prefixes::File(path) = &self.setup.prefixes {
             args.extend(["--config".into(), path.display().to_string()]);
             args.extend(self.setup.args.iter().cloned());
@@ -157,7 +193,8 @@ impl Steer {
         for device in &self.setup.lan {
             args.extend(["--iface".into(), device.clone()]);
         }
-        for k in 0..self.tunnels {
+        let order = self.setup.order.clone();
+        for k in order.unwrap_or_else(|| (0..self.tunnels).collect()) {
             let weight = self.setup.weights.get(k).unwrap_or(&1);
             args.extend(["--tunnel".into(), format!("{}={weight}", tunnel_name(k))]);
         }

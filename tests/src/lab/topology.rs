@@ -149,15 +149,15 @@ pub(super) const SYSCTLS: &[(&str, &str)] = &[
 pub(super) const GATEWAY_SYSCTLS: &[(&str, &str)] =
     &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 
-/// `ip` lines, outside of the namespaces, that make the cables.
-pub(super) fn cables(netns: &[String; 4], tunnels: usize) -> Vec<String> {
-    let [client, a, b, server] = netns;
-    let cable = |name: &str, left: &str, right: &str| {
-        format!("link add {name} netns {left} type veth peer name {name} netns {right}")
-    };
-    let mut lines = vec![cable("lan0", client, a), cable("lan0", server, b)];
-    lines.extend((0..tunnels).map(|k| cable(&underlay_name(k), a, b)));
-    lines
+/// `ip` line of the host behind a gateway that makes the cable to that gateway.
+pub(super) fn lan_cable(gateway_netns: &str) -> String {
+    format!("link add lan0 type veth peer name lan0 netns {gateway_netns}")
+}
+
+/// `ip` lines of gateway A that make the cables to gateway B.
+pub(super) fn underlay_cables(far_netns: &str, tunnels: usize) -> Vec<String> {
+    let cable = |name| format!("link add {name} type veth peer name {name} netns {far_netns}");
+    (0..tunnels).map(|k| cable(underlay_name(k))).collect()
 }
 
 /// `ip` lines of the client (side A) or the server (side B).

@@ -10,6 +10,21 @@ use anyhow::{Context as _, Result, bail};
 /// How often a condition is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
+/// By how much this machine is slower than those that the tests' limits are made for: `STEER_TEST_SLOWNESS`,
+/// which `cargo xtask vm` sets in emulated machines.
+pub fn slowness() -> u32 {
+    static SLOWNESS: OnceLock<u32> = OnceLock::new();
+    *SLOWNESS.get_or_init(|| {
+        let text = std::env::var("STEER_TEST_SLOWNESS").unwrap_or_default();
+        text.parse().unwrap_or(1)
+    })
+}
+
+/// A limit that is made for a common machine, for this one.
+pub fn here(limit: Duration) -> Duration {
+    limit * slowness()
+}
+
 fn flag() -> &'static Arc<AtomicBool> {
     static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
     FLAG.get_or_init(Arc::default)
@@ -46,13 +61,13 @@ pub fn check_interrupt() -> Result<()> {
     Ok(())
 }
 
-/// Waits until `probe` gives a value; the error after `limit` names `what`.
+/// Waits until `probe` gives a value; the error after `limit` ([`here`]) names `what`.
 pub fn until<T>(
     what: &str,
     limit: Duration,
     mut probe: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), here(limit));
     loop {
         check_interrupt()?;
         if let Some(value) = probe().with_context(|| format!("waiting for {what}"))? {

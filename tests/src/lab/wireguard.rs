@@ -51,6 +51,23 @@ impl Implementation {
     }
 }
 
+/// Whether the kernel makes WireGuard devices. It is tried in a namespace that vanishes with the command.
+pub fn kernel_has_wireguard() -> bool {
+    let mut command = Command::new("unshare");
+    command.args(["--net", "ip", "link", "add", "wg0", "type", "wireguard"]);
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+/// The programs without which `wg-quick` makes no tunnel here.
+pub fn tunnel_programs() -> &'static [&'static str] {
+    const ALL: [&str; 3] = ["wg", "wg-quick", "wireguard-go"];
+    if kernel_has_wireguard() {
+        &ALL[..2]
+    } else {
+        &ALL
+    }
+}
+
 /// The two ends' keys of one tunnel.
 struct KeyPair {
     private: String,

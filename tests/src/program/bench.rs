@@ -17,14 +17,16 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use serde::Serialize;
-use steer_common::abi::programs;
+use steer_common::{abi::programs, bench::programs::REDIRECT};
 
 use super::{
     kernel::Kernel,
     netns::{self, Devices},
 };
-use crate::packets::{build, recipe::Recipe, world::World};
+use crate::{
+    bench::{Series, Spread},
+    packets::{build, recipe::Recipe, world::World},
+};
 
 /// Runs per call: fewer than a TTL of 255 lives.
 const REPEAT: u32 = 250;
@@ -36,17 +38,6 @@ const SINGLES: u16 = 200;
 /// The case that the others are measured against.
 const BARE: &str = "bare redirect";
 
-/// One line of the result.
-#[derive(Clone, Debug, Serialize)]
-pub struct Line {
-    /// What was measured.
-    pub name: &'static str,
-    /// Median time of a run, in nanoseconds.
-    pub ns: f64,
-    /// The same as a multiple of the bare redirect.
-    pub ratio: f64,
-}
-
 /// A case and what it measured so far.
 struct Case {
     name: &'static str,
@@ -54,7 +45,9 @@ struct Case {
     packet: Vec<u8>,
     device: u32,
     redirects: bool,
+    /// Mean times of a run, in this round.
     means: Vec<Duration>,
+    series: Series,
 }
 
 /// A packet of the packet table, from the few fields that differ.
@@ -74,8 +67,9 @@ fn new_flow(number: u32) -> Result<Vec<u8>> {
     Ok(build::packet(&recipe))
 }
 
-/// Measures the bare redirect and the cases whose name contains `only`; without it, everything.
-pub fn run(rounds: usize, only: Option<&str>) -> Result<Vec<Line>> {
+/// Measures the bare redirect, which comes first, and the cases whose name contains `only`;
+/// without it, everything. In nanoseconds, one value for each round.
+pub fn run(rounds: usize, only: Option<&str>) -> Result<Vec<Series>> {
     let devices = netns::enter()?;
     let world = World::new(devices.tunnels);
     let kernel = Kernel::load(&world, &devices, 1 << 20)?;
@@ -83,7 +77,8 @@ pub fn run(rounds: usize, only: Option<&str>) -> Result<Vec<Line>> {
     if let Some(only) = only {
         cases.retain(|case| case.name == BARE || case.name.contains(only));
     }
-    let mut singles: [Vec<Duration>; 3] = Default::default();
+    let mut new = Series::new("new flow (entered)");
+    let mut old = Series::new("established, second packet");
     let mut flows = 0;
     // Warm-up: pages, caches, and the entries of the established flows.
     for case in &cases {
@@ -97,39 +92,39 @@ pub fn run(rounds: usize, only: Option<&str>) -> Result<Vec<Line>> {
                 case.means.push(ran.duration);
             }
         }
-        let singles_wanted = if only.is_none() { SINGLES } else { 0 };
-        for _ in 0..singles_wanted {
-            let fresh = new_flow(flows)?;
-            flows += 1;
-            let bare = kernel.run(programs::BARE_REDIRECT, &fresh, devices.lan, 1)?;
-            let new = kernel.ingress(&devices, &fresh)?;
-            let old = kernel.ingress(&devices, &fresh)?;
-            ensure!(new.redirected && old.redirected, "new flow");
-            for (times, ran) in singles.iter_mut().zip([bare, new, old]) {
-                times.push(ran.duration);
-            }
+        for case in &mut cases {
+            case.series.rounds.push(median(&case.means));
+            case.means.clear();
+        }
+        if only.is_none() {
+            let bare = cases[0].series.rounds.last().copied().unwrap_or(0.0);
+            let [bare_once, new_once, old_once] = singles(&kernel, &devices, &mut flows)?;
+            new.rounds.push(new_once - bare_once + bare);
+            old.rounds.push(old_once - bare_once + bare);
         }
     }
-
-    let medians: Vec<(&str, f64)> = cases
-        .iter_mut()
-        .map(|case| (case.name, median(&mut case.means)))
-        .collect();
-    let bare = medians[0].1;
-    let [bare_once, new_once, old_once] = singles.each_mut().map(|times| median(times));
-    let mut lines: Vec<(&str, f64)> = medians;
+    let mut all: Vec<_> = cases.into_iter().map(|case| case.series).collect();
     if only.is_none() {
-        lines.push(("new flow (entered)", new_once - bare_once + bare));
-        lines.push(("established, second packet", old_once - bare_once + bare));
+        all.extend([new, old]);
     }
-    Ok(lines
-        .into_iter()
-        .map(|(name, ns)| Line {
-            name,
-            ns,
-            ratio: ns / bare,
-        })
-        .collect())
+    Ok(all)
+}
+
+/// Medians of single runs: the bare redirect, a new flow, and the same flow once more.
+fn singles(kernel: &Kernel, devices: &Devices, flows: &mut u32) -> Result<[f64; 3]> {
+    let mut times: [Vec<Duration>; 3] = Default::default();
+    for _ in 0..SINGLES {
+        let fresh = new_flow(*flows)?;
+        *flows += 1;
+        let bare = kernel.run(REDIRECT, &fresh, devices.lan, 1)?;
+        let new = kernel.ingress(devices, &fresh)?;
+        let old = kernel.ingress(devices, &fresh)?;
+        ensure!(new.redirected && old.redirected, "new flow");
+        for (times, ran) in times.iter_mut().zip([bare, new, old]) {
+            times.push(ran.duration);
+        }
+    }
+    Ok(times.each_ref().map(|times| median(times)))
 }
 
 fn cases(devices: &Devices) -> Result<Vec<Case>> {
@@ -141,6 +136,7 @@ fn cases(devices: &Devices) -> Result<Vec<Case>> {
             device: devices.lan,
             redirects,
             means: Vec::new(),
+            series: Series::new(name),
         })
     };
     let learn = |name, fields| {
@@ -151,10 +147,11 @@ fn cases(devices: &Devices) -> Result<Vec<Case>> {
             device: devices.tunnels[0],
             redirects: false,
             means: Vec::new(),
+            series: Series::new(name),
         })
     };
     let mut bare = ingress(BARE, "", true)?;
-    bare.program = programs::BARE_REDIRECT;
+    bare.program = REDIRECT;
     Ok(vec![
         bare,
         ingress("passed: not IP", "ip = 0\nethertype = 2054", false)?,
@@ -180,9 +177,7 @@ fn cases(devices: &Devices) -> Result<Vec<Case>> {
 }
 
 /// The middle of several times, in nanoseconds.
-fn median(times: &mut [Duration]) -> f64 {
-    times.sort_unstable();
-    times
-        .get(times.len() / 2)
-        .map_or(0.0, |time| time.as_secs_f64() * 1e9)
+fn median(times: &[Duration]) -> f64 {
+    let nanos: Vec<_> = times.iter().map(|time| time.as_secs_f64() * 1e9).collect();
+    Spread::of(&nanos).map_or(0.0, |times| times.median)
 }

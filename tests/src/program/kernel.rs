@@ -16,7 +16,8 @@ use steer_common::abi::{
     LinkLayer, PassReason, Prefix, PrefixKind, Settings, Tunnel, TunnelCounters, TunnelId,
     TunnelRef, maps, programs,
 };
-use steer_user::datapath::object::OBJECT;
+use steer_common::bench;
+use steer_user::datapath::object::{BENCH_OBJECT, OBJECT};
 
 use super::{
     netns::Devices,
@@ -64,6 +65,8 @@ pub struct Ran {
 /// The programs and their maps; all vanish with this.
 pub struct Kernel {
     ebpf: Ebpf,
+    /// With the bare redirect.
+    bench: Ebpf,
 }
 
 impl Kernel {
@@ -73,18 +76,13 @@ impl Kernel {
             .map_max_entries(maps::FLOWS, max_flows)
             .load(OBJECT)
             .context("the object")?;
-        for name in programs::ALL
-            .iter()
-            .copied()
-            .chain([programs::MOVE, programs::BARE_REDIRECT])
-        {
-            let program = ebpf
-                .program_mut(name)
-                .with_context(|| format!("no program {name}"))?;
-            let program: &mut SchedClassifier = program.try_into()?;
-            load(program).with_context(|| format!("program {name}"))?;
+        for name in programs::ALL {
+            load(&mut ebpf, name)?;
         }
-        let mut kernel = Self { ebpf };
+        load(&mut ebpf, programs::MOVE)?;
+        let mut bench = Ebpf::load(BENCH_OBJECT).context("the benchmark's object")?;
+        load(&mut bench, bench::programs::REDIRECT)?;
+        let mut kernel = Self { ebpf, bench };
         kernel.fill(world, devices)?;
         Ok(kernel)
     }
@@ -283,6 +281,7 @@ impl Kernel {
         let program = self
             .ebpf
             .program(name)
+            .or_else(|| self.bench.program(name))
             .with_context(|| format!("no program {name}"))?;
         Ok(program.try_into()?)
     }
@@ -377,16 +376,22 @@ impl Kernel {
 
 /// Loads a program. A signal ends the verifier's work in the middle (`do_check` in
 /// `kernel/bpf/verifier.c`), so that is tried again, as often as libbpf does.
-fn load(program: &mut SchedClassifier) -> Result<(), ProgramError> {
+fn load(object: &mut Ebpf, name: &str) -> Result<()> {
     const TRIES: usize = 5;
+    let program = object
+        .program_mut(name)
+        .with_context(|| format!("no program {name}"))?;
+    let program: &mut SchedClassifier = program.try_into()?;
+    let mut loaded = program.load();
     for _ in 1..TRIES {
-        match program.load() {
+        match &loaded {
             Err(ProgramError::LoadError { io_error, .. })
                 if io_error.kind() == ErrorKind::WouldBlock => {}
-            other => return other,
+            _ => break,
         }
+        loaded = program.load();
     }
-    program.load()
+    loaded.with_context(|| format!("program {name}"))
 }
 
 /// The map behind the type.

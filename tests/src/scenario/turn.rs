@@ -5,8 +5,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Two cores are soon busy.
 const AT_ONCE: usize = 2;
-/// The targets whose tests judge speed and loss: one at a time.
-const ALONE: [&str; 2] = ["lab", "lab_health"];
+/// The target whose tests judge speed: one at a time.
+const ALONE: &str = "lab";
 
 static TAKEN: Mutex<[bool; AT_ONCE]> = Mutex::new([false; AT_ONCE]);
 static FREE: Condvar = Condvar::new();
@@ -21,7 +21,7 @@ pub(super) struct Turn(usize);
 impl Turn {
     /// Waits for a turn.
     pub(super) fn take() -> Self {
-        let is_alone = ALONE.contains(&super::target().as_str());
+        let is_alone = super::target() == ALONE;
         let at_once = if is_alone { 1 } else { AT_ONCE };
         let mut taken = taken();
         loop {

@@ -87,22 +87,10 @@ impl Scene {
         self.way = way;
         if let Some(hook) = way.hook() {
             let weights = vec![1; self.lab.options().tunnels];
-            let setups = [Side::A, Side::B].map(|side| {
-                let setup = Setup::new(&weights).args(&["--hook", hook]);
-                (side, adapt(side, setup))
-            });
-            let lab = &self.lab;
-            // At once: each start waits for the kernel to verify the programs.
-            let started = std::thread::scope(|scope| {
-                let start = |(side, setup): &_| Steer::start_as(lab, *side, setup);
-                let threads = setups
-                    .each_ref()
-                    .map(|setup| scope.spawn(move || start(setup)));
-                threads.map(|thread| thread.join().expect("starting does not panic"))
-            });
-            for steer in started {
-                self.steers.push(steer?);
-            }
+            let steers = Steer::start_both(&self.lab, |side| {
+                adapt(side, Setup::new(&weights).args(&["--hook", hook]))
+            })?;
+            self.steers.extend(steers);
         }
         Ok(())
     }

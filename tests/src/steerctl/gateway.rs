@@ -9,7 +9,7 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 
 use super::{Outcome, Running, traces};
-use crate::lab::{Host, steerctl_path};
+use crate::lab::{Host, Owner, check_attach, steerctl_path};
 
 /// Parent of all these gateways' directories.
 const ROOT: &str = "/run/steer-cli";
@@ -23,24 +23,31 @@ const LAN_MAC: &str = "02:00:0a:01:00:01";
 /// given, after the packet path has counted it.
 #[derive(Debug)]
 pub struct Gateway {
+    name: String,
     dir: PathBuf,
     host: Host,
     client: Host,
     steerctl: PathBuf,
+    _owner: Owner,
 }
 
 impl Gateway {
-    /// Builds the gateway `name`, after removing what a killed test left of it.
+    /// Builds the gateway `name`, after removing what an owner before left of it.
     pub fn up(name: &str, tunnels: usize) -> Result<Self> {
-        let dir = Path::new(ROOT).join(name);
-        let host = |part: &str| Host::new(format!("steer-cli-{name}-{part}"), dir.join(part));
+        let owner = take_owner(name)?;
+        remove(name);
+        // `remove` took the owner's file with the directory.
+        drop(owner);
+        let owner = take_owner(name)?;
+        let [host, client] = hosts(name);
         let gateway = Self {
-            host: host("a"),
-            client: host("c"),
+            name: name.to_owned(),
+            dir: dir(name),
+            host,
+            client,
             steerctl: steerctl_path()?,
-            dir,
+            _owner: owner,
         };
-        gateway.remove();
         gateway.host.create()?;
         gateway.client.create()?;
         gateway.ip(&["link", "set", "lo", "up"])?;
@@ -49,6 +56,22 @@ impl Gateway {
             gateway.add_tunnel(&format!("wg{k}"))?;
         }
         Ok(gateway)
+    }
+
+    /// Removes the gateways of owners that were killed.
+    pub fn sweep() -> Result<()> {
+        let Ok(entries) = fs::read_dir(ROOT) else {
+            return Ok(());
+        };
+        for entry in entries {
+            let entry = entry?;
+            if Owner::has_left(&entry.path()) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                let _owner = take_owner(&name)?;
+                remove(&name);
+            }
+        }
+        Ok(())
     }
 
     /// Makes `lan0` and the client at its other end.
@@ -160,6 +183,7 @@ impl Gateway {
 
     /// Runs `steerctl` to its end.
     pub fn steerctl(&self, args: &[&str]) -> Result<Outcome> {
+        check_attach(args)?;
         Outcome::of(self.command().args(args)).with_context(|| args.join(" "))
     }
 
@@ -191,6 +215,7 @@ impl Gateway {
 
     /// `steerctl run ARGS`, ready.
     pub fn run(&self, args: &[&str]) -> Result<Running> {
+        check_attach(args)?;
         let mut command = self.command();
         command.arg("run").args(args);
         Running::ready(&mut command)
@@ -200,30 +225,56 @@ impl Gateway {
     pub fn traces(&self) -> Result<String> {
         traces::of(&self.host, &self.dir)
     }
-
-    /// Removes all of it; what is not there is no error.
-    fn remove(&self) {
-        for host in [&self.host, &self.client] {
-            if host.netns_path().exists() {
-                let deleted = Command::new("ip")
-                    .args(["netns", "del", host.netns()])
-                    .status();
-                drop(deleted);
-            }
-        }
-        for mount in traces::mounts_below(&self.dir).unwrap_or_default() {
-            let _ = umount2(&mount, MntFlags::MNT_DETACH);
-        }
-        let _ = fs::remove_dir_all(&self.dir);
-        // Other gateways may live next to this one.
-        let _ = fs::remove_dir(ROOT);
-    }
 }
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.remove();
+        remove(&self.name);
     }
+}
+
+/// Directory of the gateway `name`.
+fn dir(name: &str) -> PathBuf {
+    Path::new(ROOT).join(name)
+}
+
+/// The gateway itself, and its client.
+fn hosts(name: &str) -> [Host; 2] {
+    ["a", "c"].map(|part| Host::new(format!("steer-cli-{name}-{part}"), dir(name).join(part)))
+}
+
+fn take_owner(name: &str) -> Result<Owner> {
+    Owner::take(&dir(name), &format!("gateway {name}"))
+}
+
+/// Removes all of the gateway `name`; what is not there is no error.
+fn remove(name: &str) {
+    for host in hosts(name) {
+        if host.netns_path().exists() {
+            let deleted = Command::new("ip")
+                .args(["netns", "del", host.netns()])
+                .status();
+            drop(deleted);
+        }
+    }
+    let dir = dir(name);
+    for mount in traces::mounts_below(&dir).unwrap_or_default() {
+        let _ = umount2(&mount, MntFlags::MNT_DETACH);
+    }
+    let _ = fs::remove_dir_all(&dir);
+    // Other gateways may live next to this one.
+    let _ = fs::remove_dir(ROOT);
+}
+
+/// Whether these programs are here; says so for the test `name` if not.
+pub fn has(name: &str, programs: &[&str]) -> bool {
+    let missing = programs
+        .iter()
+        .find(|program| Command::new(program).arg("--version").output().is_err());
+    if let Some(program) = missing {
+        println!("SKIP {name}: needs {program}");
+    }
+    missing.is_none()
 }
 
 /// Why these tests cannot run here, if they cannot.

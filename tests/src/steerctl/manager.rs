@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::lab::wait;
 use anyhow::{Context as _, Result, bail};
 
 /// How long a word may take.
@@ -36,7 +37,7 @@ impl Manager {
 
     /// Waits for the message that has this word, and gives its lines.
     pub fn hears(&self, word: &str) -> Result<Vec<String>> {
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + wait::here(LIMIT);
         let mut heard = Vec::new();
         let mut buffer = [0; 4_096];
         while let Some(left) = end

@@ -10,6 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::lab::wait;
+
 /// How long a verb that returns may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -54,7 +56,7 @@ impl Outcome {
         let waiter = thread::spawn(move || sender.send(child.wait_with_output()));
         let worked = work(pid);
         let limit = if worked.is_ok() {
-            LIMIT
+            wait::here(LIMIT)
         } else {
             Duration::ZERO
         };

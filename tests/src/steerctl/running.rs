@@ -10,12 +10,12 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::lab::wait;
+use crate::lab::{dies_with_us, wait};
 
 /// How long a start, and an end, may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A `steerctl run`; killed when dropped.
+/// A `steerctl run`; killed when dropped, and with the thread that started it.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -43,7 +43,7 @@ impl Running {
 
     /// Starts it and waits for nothing.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command
+        let mut child = dies_with_us(command)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -128,7 +128,7 @@ impl Running {
 
     fn until(&mut self, what: &str, is_it: impl Fn(Stream, &str) -> bool) -> Result<()> {
         loop {
-            match self.lines.recv_timeout(LIMIT) {
+            match self.lines.recv_timeout(wait::here(LIMIT)) {
                 Ok((stream, line)) => {
                     let found = is_it(stream, &line);
                     self.seen.push((stream, line));

@@ -125,14 +125,14 @@ pub(super) fn mbit(bytes: u64, time: Duration) -> f64 {
 }
 
 /// The next of [`PORTS`], from the first again after the last.
-fn next_port(lab: &Lab) -> u16 {
+pub(super) fn next_port(lab: &Lab) -> u16 {
     let n = lab.next_number() % u32::from(PORTS.end - PORTS.start);
     PORTS.start + u16::try_from(n).expect("less than the number of ports")
 }
 
 /// Connects from one of [`PORTS`]: the same flows in every lab, which the same
 /// seed places alike.
-async fn connect(to: SocketAddr, port: u16) -> Result<TcpStream> {
+pub(super) async fn connect(to: SocketAddr, port: u16) -> Result<TcpStream> {
     let (socket, from) = if to.is_ipv4() {
         (TcpSocket::new_v4()?, Side::A.host(Family::V4))
     } else {

@@ -56,6 +56,8 @@ pub struct FlowReport {
     pub sent: u64,
     /// Distinct messages that came back.
     pub echoed: u64,
+    /// Messages up to the latest one that came back.
+    pub echoed_up_to: u64,
     /// Whether the connection failed.
     pub broken: bool,
     /// Longest time between two echoes.

@@ -32,6 +32,7 @@ pub(super) struct Flow {
     local: OnceLock<SocketAddr>,
     sent: AtomicU64,
     echoed: AtomicU64,
+    echoed_up_to: AtomicU64,
     broken: AtomicBool,
     /// Longest time without an echo, in µs.
     gap_us: AtomicU64,
@@ -47,6 +48,7 @@ impl Flow {
             local: OnceLock::new(),
             sent: AtomicU64::new(0),
             echoed: AtomicU64::new(0),
+            echoed_up_to: AtomicU64::new(0),
             broken: AtomicBool::new(false),
             gap_us: AtomicU64::new(0),
         }
@@ -99,6 +101,7 @@ impl Flow {
                 .context("a flow that was never opened")?,
             sent,
             echoed,
+            echoed_up_to: self.echoed_up_to.load(Ordering::Relaxed),
             broken: self.broken.load(Ordering::Relaxed),
             longest_gap: Duration::from_micros(self.gap_us.load(Ordering::Relaxed)),
         })
@@ -157,6 +160,8 @@ impl<'a> Echoes<'a> {
             let gap = u64::try_from(self.last.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.last = Instant::now();
             self.flow.gap_us.fetch_max(gap, Ordering::Relaxed);
+            let up_to = message.sequence + 1;
+            self.flow.echoed_up_to.fetch_max(up_to, Ordering::Relaxed);
             self.flow.echoed.fetch_add(1, Ordering::Relaxed);
         }
     }

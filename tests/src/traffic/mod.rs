@@ -7,6 +7,7 @@
 mod bulk;
 mod burst;
 mod datagrams;
+mod download;
 mod inject;
 mod live;
 mod live_flow;
@@ -19,6 +20,7 @@ mod transfer;
 pub use bulk::Bulk;
 pub use burst::{Burst, burst};
 pub use datagrams::datagrams;
+pub use download::Download;
 pub use inject::Injector;
 pub use live::{FlowReport, LiveFlows, LiveReport, LiveSpec};
 pub use ping::ping;

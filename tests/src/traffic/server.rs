@@ -19,6 +19,8 @@ use super::{message, raise_file_limit, runtime};
 pub(super) const SINK_PORT: u16 = 7_000;
 /// TCP port and first UDP port of the echo.
 pub const ECHO_PORT: u16 = 7_001;
+/// TCP port that sends as fast as it can.
+pub(super) const SOURCE_PORT: u16 = 7_009;
 /// Number of UDP echo ports: with all source ports, about 400,000 distinct flows.
 pub(super) const ECHO_PORTS: u16 = 8;
 
@@ -96,6 +98,7 @@ async fn listen(side: Side, received: &Received) -> Result<()> {
         tokio::spawn(accept(sink, move |stream| {
             count(stream, Arc::clone(&received))
         }));
+        tokio::spawn(accept(tcp(address, SOURCE_PORT).await?, pour));
         tokio::spawn(accept(tcp(address, ECHO_PORT).await?, echo));
         for port in ECHO_PORT..ECHO_PORT + ECHO_PORTS {
             let at = SocketAddr::new(address, port);
@@ -152,6 +155,12 @@ async fn count(mut stream: TcpStream, received: Received) {
     while let Ok(n @ 1..) = stream.read(&mut buffer).await {
         bytes.fetch_add(n as u64, Ordering::Relaxed);
     }
+}
+
+/// Sends until the far end has enough.
+async fn pour(mut stream: TcpStream) {
+    let bytes = vec![0; 64 * 1024];
+    while stream.write_all(&bytes).await.is_ok() {}
 }
 
 async fn echo(mut stream: TcpStream) {
