@@ -1,5 +1,6 @@
 //! The lab and the tiers of tests that need root.
 
+pub mod bench;
 pub mod fuzz;
 pub mod lab;
 pub mod packets;
