@@ -3,9 +3,12 @@
 use std::net::IpAddr;
 use std::thread;
 
-use steer_common::abi::{
-    Admin, Endpoint, FLOWS_MAX, FlowEntry, FlowKey, Health, Origin, PassReason, Phase, Placer,
-    programs,
+use steer_common::{
+    abi::{
+        Admin, Endpoint, FLOWS_MAX, FlowEntry, FlowKey, Health, Origin, PassReason, Phase, Placer,
+        programs,
+    },
+    bench::programs::REDIRECT,
 };
 use steer_tests::{
     packets::{
@@ -145,7 +148,7 @@ fn idle_entries_end_after_their_protocols_time() {
             let mut old = entry(&pair, &first);
             let now = now_ns().expect("the clock");
             let Some(then) = now.checked_sub(idle_ns) else {
-                println!("SKIP {protocol:?} {flags}: the machine is up for too short");
+                println!("SKIP (optional) {protocol:?} {flags}: the machine is up for too short");
                 continue;
             };
             old.last_seen_ns = then;
@@ -362,7 +365,7 @@ const BUDGETS: [(&str, [u32; 3]); 10] = [
     (programs::RETURN, [172_000, 35_000, 20_000]),
     (programs::OWN, [530, 2_450, 1_320]),
     (programs::MOVE, [2_500, 5_000, 2_850]),
-    (programs::BARE_REDIRECT, [20, 200, 200]),
+    (REDIRECT, [20, 200, 200]),
 ];
 
 #[test]

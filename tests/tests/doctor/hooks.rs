@@ -7,9 +7,9 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
 use aya::{Ebpf, EbpfLoader};
-use steer_common::abi::programs::{BARE_REDIRECT, INGRESS};
+use steer_common::{abi::programs::INGRESS, bench::programs::REDIRECT};
 use steer_tests::steerctl::Gateway;
-use steer_user::datapath::object::OBJECT;
+use steer_user::datapath::object::{BENCH_OBJECT, OBJECT};
 
 use crate::patient::{Patient, test};
 
@@ -75,9 +75,9 @@ test!(filters_that_are_lost, |name| {
         .cured()
 });
 
-/// The object with one program, which is somebody else's to the pins, on TCX before all others.
-fn foreign(gateway: &Gateway, program: &str, device: &str) -> Result<Ebpf> {
-    let mut ebpf = EbpfLoader::new().load(OBJECT)?;
+/// An object with one program, which is somebody else's to the pins, on TCX before all others.
+fn foreign(gateway: &Gateway, object: &[u8], program: &str, device: &str) -> Result<Ebpf> {
+    let mut ebpf = EbpfLoader::new().load(object)?;
     gateway.host().within(|| {
         let found = ebpf.program_mut(program).context("no such program")?;
         let found: &mut SchedClassifier = found.try_into()?;
@@ -91,12 +91,12 @@ fn foreign(gateway: &Gateway, program: &str, device: &str) -> Result<Ebpf> {
 
 test!(programs_of_others, |name| {
     let patient = Patient::steered(name, &["--attach", "tcx"])?;
-    let tap = foreign(&patient.gateway, BARE_REDIRECT, "lan0")?;
+    let tap = foreign(&patient.gateway, BENCH_OBJECT, REDIRECT, "lan0")?;
     patient
         .warns(
             "other_programs",
             "lan0",
-            "(bare_redirect); what it takes or drops is not steered",
+            "(bench_redirect); what it takes or drops is not steered",
             "true",
         )?
         .cured()?;
@@ -106,7 +106,7 @@ test!(programs_of_others, |name| {
 
 test!(another_steer, |name| {
     let patient = Patient::steered(name, &["--attach", "tcx"])?;
-    let other = foreign(&patient.gateway, INGRESS, "lan0")?;
+    let other = foreign(&patient.gateway, OBJECT, INGRESS, "lan0")?;
     let fault = patient.fails(
         "other_steer",
         "lan0",

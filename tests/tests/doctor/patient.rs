@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -22,17 +21,6 @@ pub(crate) const STEER: &[&str] = &[
     "--prefix",
     "fd00:2::/64",
 ];
-
-/// Whether these programs are here; says so if not.
-pub(crate) fn has(name: &str, programs: &[&str]) -> bool {
-    let missing = programs
-        .iter()
-        .find(|program| Command::new(program).arg("--version").output().is_err());
-    if let Some(program) = missing {
-        println!("SKIP {name}: needs {program}");
-    }
-    missing.is_none()
-}
 
 /// One line of the doctor's report.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use steer_tests::steerctl::{Gateway, Outcome, Running};
+use steer_tests::steerctl::{Gateway, Outcome, Running, has};
 
-use crate::patient::{Finding, Patient, findings_of, has, test};
+use crate::patient::{Finding, Patient, findings_of, test};
 
 test!(a_daemon_is_missed, |name| {
     let patient = Patient::unsteered(name)?;

@@ -1,6 +1,8 @@
 //! Routes, forwarding, reverse path filters, packet sizes.
 
-use crate::patient::{Patient, STEER, has, test};
+use steer_tests::steerctl::has;
+
+use crate::patient::{Patient, STEER, test};
 
 test!(forwarding_and_routes, |name| {
     let patient = Patient::steered(name, &[])?;

@@ -6,10 +6,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use steer_tests::lab::{Host, wait};
-use steer_tests::steerctl::Gateway;
+use steer_tests::lab::{Host, tunnel_programs, wait};
+use steer_tests::steerctl::{Gateway, has};
 
-use crate::patient::{Patient, has, test};
+use crate::patient::{Patient, test};
 
 /// A private key and its public one.
 fn keys(host: &Host) -> Result<(String, String)> {
@@ -70,7 +70,7 @@ fn reach(gateway: &Gateway, k: usize) -> Result<()> {
 }
 
 fn can_run(name: &str) -> bool {
-    has(name, &["wg", "wg-quick", "wireguard-go"])
+    has(name, tunnel_programs())
 }
 
 /// A gateway with two tunnels that work, and the keys of their peers.

@@ -1,5 +1,6 @@
 //! The gateway itself: its own traffic, its other programs, its settings.
 
+mod hash;
 mod others;
 mod own;
 mod rp_filter;

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 
 use anyhow::{Context as _, Result};
 use steer_tests::lab::{
-    Family, Foreign, Lab, Observer, Place, Point, Setup, Side, Steer, tunnel_address,
+    Family, Foreign, Lab, Observer, Place, Point, Setup, Side, Steer, attach_modes, tunnel_address,
 };
 use steer_tests::scenario::{Scene, Way};
 use steer_tests::traffic::burst;
@@ -111,6 +111,9 @@ pub(crate) fn filter_on_the_lan(way: Way) -> Result<()> {
             ("clsact", "first", rest),
             ("clsact", "last", all),
         ] {
+            if !attach_modes().contains(&attach) {
+                continue;
+            }
             let what = format!("--attach {attach} --order {order}");
             let args = ["--hook", hook, "--attach", attach, "--order", order];
             let setup = Setup::new(&[1, 1]).args(&args);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use steer_tests::both_families;
-use steer_tests::lab::{Family, Side};
+use steer_tests::lab::{Family, Side, wait};
 use steer_tests::scenario::watch::{
     TCP_MAX, UDP_MAX, busy, gaps, probed, until_answering, until_health, until_used,
 };
@@ -54,11 +54,11 @@ both_families!(silent_death_and_return, |family| {
         "{family}: {} flows moved; longest gap UDP {udp:?}, TCP {tcp:?}; up {up:?} after the return",
         own.len()
     );
-    assert!(udp <= UDP_MAX, "UDP was silent for {udp:?}");
-    assert!(tcp <= TCP_MAX, "TCP was silent for {tcp:?}");
+    assert!(udp <= wait::here(UDP_MAX), "UDP was silent for {udp:?}");
+    assert!(tcp <= wait::here(TCP_MAX), "TCP was silent for {tcp:?}");
     // Three answers, two intervals, and the daemon's own time.
     assert!(
-        up <= Duration::from_secs(3),
+        up <= wait::here(Duration::from_secs(3)),
         "up only {up:?} after the return"
     );
     Ok(())
@@ -92,7 +92,10 @@ fn one_way_death() -> anyhow::Result<()> {
             "{} flows moved; longest gap UDP {udp:?}, TCP {tcp:?}",
             own.len()
         );
-        assert!(udp <= UDP_MAX && tcp <= TCP_MAX, "UDP {udp:?}, TCP {tcp:?}");
+        assert!(
+            udp <= wait::here(UDP_MAX) && tcp <= wait::here(TCP_MAX),
+            "UDP {udp:?}, TCP {tcp:?}"
+        );
         Ok(())
     })
 }

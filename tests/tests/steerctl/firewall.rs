@@ -1,22 +1,9 @@
 //! What a firewall on the gateway means for the way of steering.
 
-use std::process::Command;
-
 use anyhow::Result;
-use steer_tests::steerctl::{Gateway, Refusal};
+use steer_tests::steerctl::{Gateway, Refusal, has};
 
 use crate::fixture::{forwards, is_as_before, steer, test};
-
-/// Whether these programs are here; says so if not.
-fn has(name: &str, programs: &[&str]) -> bool {
-    let missing = programs
-        .iter()
-        .find(|program| Command::new(program).arg("--version").output().is_err());
-    if let Some(program) = missing {
-        println!("SKIP {name}: needs {program}");
-    }
-    missing.is_none()
-}
 
 fn nft(gateway: &Gateway, commands: &[&str]) -> Result<()> {
     for command in commands {

@@ -9,10 +9,10 @@ use aya::programs::tc::TcAttachOptions;
 use aya::programs::{LinkOrder, SchedClassifier};
 use aya::{Ebpf, EbpfLoader};
 use serde_json::Value;
-use steer_common::abi::programs::BARE_REDIRECT;
+use steer_common::bench::programs::REDIRECT;
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{Flood, Gateway, Reader, Sender, tcx_programs, tcx_programs_at};
-use steer_user::datapath::object::OBJECT;
+use steer_user::datapath::object::BENCH_OBJECT;
 
 use crate::fixture::{
     all_refused, flows, forwards, is_as_before, readers, seen, steer, test, total,
@@ -193,8 +193,8 @@ test!(adopted_as_it_is, |name| {
 /// A TCX program that is not steer's, attached for as long as this lives.
 fn foreign_program(gateway: &Gateway, device: &str, direction: TcAttachType) -> Result<Ebpf> {
     gateway.host().within(|| {
-        let mut object = EbpfLoader::new().load(OBJECT)?;
-        let program = object.program_mut(BARE_REDIRECT).context("no program")?;
+        let mut object = EbpfLoader::new().load(BENCH_OBJECT)?;
+        let program = object.program_mut(REDIRECT).context("no program")?;
         let program: &mut SchedClassifier = program.try_into()?;
         program.load()?;
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());
@@ -219,8 +219,8 @@ test!(before_and_after_another_program, |name| {
         } else {
             "steer_ingress"
         };
-        let mut on_lan = [program, BARE_REDIRECT].map(ToOwned::to_owned);
-        let mut on_tunnel = ["steer_egress", BARE_REDIRECT].map(ToOwned::to_owned);
+        let mut on_lan = [program, REDIRECT].map(ToOwned::to_owned);
+        let mut on_tunnel = ["steer_egress", REDIRECT].map(ToOwned::to_owned);
         if !first {
             on_lan.reverse();
             on_tunnel.reverse();

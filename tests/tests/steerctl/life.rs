@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use steer_tests::lab::wait;
+use steer_tests::lab::{attach_modes, wait};
 use steer_tests::steerctl::{Flood, Gateway, Reader, Running, Sender, links};
 
 use crate::fixture::{flows, is_as_before, readers, seen, steer, test, total};
@@ -15,7 +15,8 @@ const READY: &str = "ready default: 10.2.0.0/16 over wg0=1@0 wg1=1@1 from lan0 (
 test!(run_says_ready_once_and_cleans_up, |name| {
     let gateway = Gateway::up(name, 2)?;
     let before = gateway.traces()?;
-    for (attach, signal) in [("tcx", Signal::SIGTERM), ("clsact", Signal::SIGINT)] {
+    let signals = [Signal::SIGTERM, Signal::SIGINT];
+    for (attach, signal) in attach_modes().iter().copied().zip(signals) {
         let running = gateway.run(&steer("run", &["--attach", attach])[1..])?;
         assert_ne!(gateway.traces()?, before);
         let lines = running.stop_by(signal)?;
@@ -39,7 +40,7 @@ test!(keep_keeps, |name| {
 test!(detach_can_be_repeated, |name| {
     let gateway = Gateway::up(name, 2)?;
     let before = gateway.traces()?;
-    for attach in ["tcx", "clsact"] {
+    for &attach in attach_modes() {
         gateway.done(&steer("attach", &["--attach", attach]))?;
         let report = gateway.json(&["detach"])?;
         assert_eq!(

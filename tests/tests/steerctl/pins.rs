@@ -6,9 +6,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, tc::TcAttachOptions};
 use aya::{Ebpf, EbpfLoader};
-use steer_common::abi::{ABI_VERSION, programs::BARE_REDIRECT};
+use steer_common::{abi::ABI_VERSION, bench::programs::REDIRECT};
+use steer_tests::lab::attach_modes;
 use steer_tests::steerctl::{Gateway, Outcome, Refusal, tcx_programs};
-use steer_user::datapath::object::OBJECT;
+use steer_user::datapath::object::BENCH_OBJECT;
 
 use crate::fixture::{is_as_before, steer, test};
 
@@ -43,7 +44,7 @@ fn set_layout(gateway: &Gateway, version: &str) -> Result<Option<()>> {
 test!(a_start_killed_before_its_last_step, |name| {
     let gateway = Gateway::up(name, 2)?;
     let before = gateway.traces()?;
-    for attach in ["tcx", "clsact"] {
+    for &attach in attach_modes() {
         let args = steer("attach", &["--attach", attach]);
         let unfinished = || -> Result<Option<()>> {
             gateway.done(&args)?;
@@ -305,8 +306,8 @@ test!(an_ingress_qdisc_excludes_clsact_only, |name| {
 /// A TCX program that is not steer's, attached for as long as this lives.
 fn foreign_program(gateway: &Gateway, device: &str) -> Result<Ebpf> {
     gateway.host().within(|| {
-        let mut object = EbpfLoader::new().load(OBJECT)?;
-        let program = object.program_mut(BARE_REDIRECT).context("no program")?;
+        let mut object = EbpfLoader::new().load(BENCH_OBJECT)?;
+        let program = object.program_mut(REDIRECT).context("no program")?;
         let program: &mut SchedClassifier = program.try_into()?;
         program.load()?;
         let options = TcAttachOptions::TcxOrder(LinkOrder::default());

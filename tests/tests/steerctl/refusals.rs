@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use steer_tests::lab::wait;
-use steer_tests::steerctl::{Gateway, Outcome, Refusal};
+use steer_tests::lab::{kernel_has_wireguard, tunnel_programs, wait};
+use steer_tests::steerctl::{Gateway, Outcome, Refusal, has};
 
 use crate::fixture::{Case, all_refused, steer, test};
 
@@ -264,26 +264,23 @@ test!(what_does_not_fit_what_is_steered, |name| {
 });
 
 test!(a_prefix_around_a_tunnels_endpoint, |name| {
-    if ["wireguard-go", "wg"]
-        .iter()
-        .any(|program| Command::new(program).arg("--version").output().is_err())
-    {
-        println!("SKIP {name}: needs wireguard-go and wg");
+    if !has(name, tunnel_programs()) {
         return Ok(());
     }
     let gateway = Gateway::up(name, 1)?;
     // All namespaces share the directory of userspace WireGuard's sockets.
     let device = "wgsteercli5";
-    std::fs::create_dir_all("/run/wireguard")?;
-    let mut wireguard = gateway
-        .within_namespace("wireguard-go")
-        .args(["-f", device])
-        // A banner, on kernels that have WireGuard themselves.
-        .stderr(std::process::Stdio::null())
-        .spawn()?;
+    let mut wireguard = None;
+    if kernel_has_wireguard() {
+        gateway.ip(&["link", "add", device, "type", "wireguard"])?;
+    } else {
+        let mut command = gateway.within_namespace("wireguard-go");
+        wireguard = Some(command.args(["-f", device]).spawn()?);
+    }
     let result = wait::until(device, std::time::Duration::from_secs(10), || {
         let socket = format!("/run/wireguard/{device}.sock");
-        Ok(std::path::Path::new(&socket).exists().then_some(()))
+        let is_there = wireguard.is_none() || std::path::Path::new(&socket).exists();
+        Ok(is_there.then_some(()))
     })
     .and_then(|()| {
         let key = "c3RlZXJjdGwgdGVzdHMgb2YgdGhlIHJlZnVzYWxzISE=";
@@ -309,9 +306,11 @@ test!(a_prefix_around_a_tunnels_endpoint, |name| {
         let line = format!("run {tail}");
         all_refused(&gateway, &[(&line, 1, &message, Some(hint))])
     });
-    wireguard.kill()?;
-    wireguard.wait()?;
-    let _ = std::fs::remove_file(format!("/run/wireguard/{device}.sock"));
+    if let Some(mut process) = wireguard {
+        process.kill()?;
+        process.wait()?;
+        let _ = std::fs::remove_file(format!("/run/wireguard/{device}.sock"));
+    }
     result
 });
 

@@ -7,20 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use steer_tests::lab::{Host, wait};
-use steer_tests::steerctl::{Gateway, Outcome, Refusal};
+use steer_tests::lab::{Host, tunnel_programs, wait};
+use steer_tests::steerctl::{Gateway, Outcome, Refusal, has};
 
 use crate::fixture::test;
-
-fn has(name: &str, programs: &[&str]) -> bool {
-    let missing = programs
-        .iter()
-        .find(|program| Command::new(program).arg("--version").output().is_err());
-    if let Some(program) = missing {
-        println!("SKIP {name}: needs {program}");
-    }
-    missing.is_none()
-}
 
 fn key() -> Result<(String, String)> {
     let private = Command::new("wg").arg("genkey").output()?;
@@ -92,7 +82,7 @@ fn up(host: &Host, file: &Path) -> Result<()> {
 /// Plans two tunnels beside the one that is there, brings all of them up, and has each carry
 /// packets both ways.
 fn brought_up(name: &str, ends: [&str; 2], remote: [&str; 2], far: &[[&str; 3]]) -> Result<()> {
-    if !has(name, &["wg", "wg-quick", "wireguard-go"]) {
+    if !has(name, tunnel_programs()) {
         return Ok(());
     }
     let gateway = Gateway::up(name, 0)?;
