@@ -1,6 +1,9 @@
 //! The command `check`: everything that is right or wrong without running it.
 
-use std::process::{Command, ExitCode};
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -65,7 +68,7 @@ fn documentation() -> Result<()> {
 /// The manual page, completions and help texts are what the code makes of them.
 fn generated_files() -> Result<()> {
     run(repo::cargo()
-        .args(["test", "--locked", "--quiet", "--package", "steer-user"])
+        .args(["test", "--locked", "--quiet", "--workspace"])
         .args(["--test", "generated"]))
 }
 
@@ -87,39 +90,44 @@ fn ebpf_lints() -> Result<()> {
         clippy = toolchain.clippy();
     }
     for features in [&[][..], &["--features", "log"]] {
-        let mut command;
-        if let Some(clippy) = &clippy {
-            // Called by its path: cargo would find rustup's first.
-            command = Command::new(clippy);
-            command.args([
-                "clippy",
-                "--package",
-                "steer-ebpf",
-                "--package",
-                "steer-common",
-            ]);
-        } else {
-            let linker = Linker::find().context("bpf-linker is gone")?;
-            command = Command::new(toolchain.cargo());
-            command.args(["rustc", "--package", "steer-ebpf", "--bins"]);
-            command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker.path);
+        for mut command in ebpf_commands(&toolchain, clippy.as_deref())? {
+            command
+                .current_dir(repo::root())
+                .args(["--locked", "--profile", "ebpf", "-Z", "build-std=core"])
+                .args(["--target", "bpfel-unknown-none", "--target-dir"])
+                .arg(repo::root().join("target/ebpf-check"))
+                .args(features)
+                .args(["--", "-D", "warnings"])
+                .env("CARGO", toolchain.cargo())
+                .env("RUSTC", toolchain.rustc())
+                // As steer-user/build.rs has it: there is assembly that needs it.
+                .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3")
+                .env_remove("RUSTUP_TOOLCHAIN");
+            if toolchain.bootstrap() {
+                command.env("RUSTC_BOOTSTRAP", "1");
+            }
+            run(&mut command)?;
         }
-        command
-            .current_dir(repo::root())
-            .args(["--locked", "--profile", "ebpf", "-Z", "build-std=core"])
-            .args(["--target", "bpfel-unknown-none", "--target-dir"])
-            .arg(repo::root().join("target/ebpf-check"))
-            .args(features)
-            .args(["--", "-D", "warnings"])
-            .env("CARGO", toolchain.cargo())
-            .env("RUSTC", toolchain.rustc())
-            // As steer-user/build.rs has it: there is assembly that needs it.
-            .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v3")
-            .env_remove("RUSTUP_TOOLCHAIN");
-        if toolchain.bootstrap() {
-            command.env("RUSTC_BOOTSTRAP", "1");
-        }
-        run(&mut command)?;
     }
     Ok(())
+}
+
+/// What looks at all of the eBPF package: clippy, or else the compiler, which takes one program at a time.
+fn ebpf_commands(toolchain: &Toolchain, clippy: Option<&Path>) -> Result<Vec<Command>> {
+    const PACKAGE: [&str; 2] = ["--package", "steer-ebpf"];
+    if let Some(clippy) = clippy {
+        // Called by its path: cargo would find rustup's first.
+        let mut command = Command::new(clippy);
+        command.arg("clippy").args(PACKAGE);
+        command.args(["--package", "steer-common"]);
+        return Ok(vec![command]);
+    }
+    let linker = Linker::find().context("bpf-linker is gone")?;
+    let rustc = |program: &str| {
+        let mut command = Command::new(toolchain.cargo());
+        command.arg("rustc").args(PACKAGE).args(["--bin", program]);
+        command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker.path);
+        command
+    };
+    Ok(["steer-ebpf", "steer-bench-ebpf"].map(rustc).into())
 }

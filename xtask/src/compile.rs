@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -14,15 +14,16 @@ use crate::{
     repo,
 };
 
-/// The programs of a release build.
-pub(crate) struct Programs(Vec<PathBuf>);
+/// The programs of a release build: their names in cargo's manifests, and their files.
+pub(crate) struct Programs(Vec<(String, PathBuf)>);
 
 impl Programs {
     /// The absolute path of one of them.
     pub(crate) fn path(&self, name: &str) -> Result<&PathBuf> {
         self.0
             .iter()
-            .find(|path| path.file_name().is_some_and(|file| file == name))
+            .find(|(target, _)| target == name)
+            .map(|(_, path)| path)
             .with_context(|| {
                 format!(
                     "the build made no program {name}; by hand:\n    \
@@ -46,9 +47,28 @@ pub(crate) fn everything(release: bool) -> Result<()> {
 /// and are measured.
 pub(crate) fn programs() -> Result<Programs> {
     let mut command = repo::cargo();
+    command.args(["build", "--release", "--bins"]).args([
+        "--package",
+        "steer-user",
+        "--package",
+        "steer-tests",
+    ]);
+    collect(command)
+}
+
+/// Builds targets of the tests that need root, optimised, and runs none.
+pub(crate) fn tests(targets: &[&str]) -> Result<Programs> {
+    let mut command = repo::cargo();
+    command.args(["test", "--release", "--no-run", "--package", "steer-tests"]);
+    for target in targets {
+        command.args(["--test", target]);
+    }
+    collect(command)
+}
+
+/// The programs that a build makes.
+fn collect(mut command: Command) -> Result<Programs> {
     command
-        .args(["build", "--release", "--bins"])
-        .args(["--package", "steer-user", "--package", "steer-tests"])
         .arg("--message-format=json-render-diagnostics")
         .stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| line(&command))?;
@@ -65,12 +85,13 @@ pub(crate) fn programs() -> Result<Programs> {
 }
 
 /// The executable that one of cargo's JSON messages announces.
-fn executable(message: &str) -> Option<PathBuf> {
+fn executable(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     if message["reason"] != "compiler-artifact" {
         return None;
     }
-    message["executable"].as_str().map(PathBuf::from)
+    let name = message["target"]["name"].as_str()?;
+    Some((name.to_owned(), message["executable"].as_str()?.into()))
 }
 
 #[cfg(test)]
@@ -79,9 +100,12 @@ mod tests {
 
     #[test]
     fn only_artifacts_with_an_executable_are_programs() {
-        let program = r#"{"reason":"compiler-artifact","executable":"/t/release/steerctl"}"#;
-        assert_eq!(executable(program), Some("/t/release/steerctl".into()));
-        let library = r#"{"reason":"compiler-artifact","executable":null}"#;
+        let program = r#"{"reason":"compiler-artifact","target":{"name":"lab"},"executable":"/t/deps/lab-1f"}"#;
+        assert_eq!(
+            executable(program),
+            Some(("lab".into(), "/t/deps/lab-1f".into()))
+        );
+        let library = r#"{"reason":"compiler-artifact","target":{"name":"lib"},"executable":null}"#;
         assert_eq!(executable(library), None);
         assert_eq!(executable(r#"{"reason":"build-finished"}"#), None);
         assert_eq!(executable("note: not JSON"), None);

@@ -64,10 +64,33 @@ impl Tally {
         }
     }
 
+    /// A whole tier that an error ended.
+    pub(crate) fn failed_tier(tier: &str, error: &anyhow::Error) -> Self {
+        let mut tally = Self::default();
+        tally.fail(format!("{tier} tier: {error:#}"));
+        tally
+    }
+
+    /// The same with names that say where the tests ran.
+    pub(crate) fn of(mut self, place: &str) -> Self {
+        for failure in &mut self.failures {
+            failure.name = format!("{place}::{}", failure.name);
+        }
+        for skip in &mut self.skipped {
+            skip.name = format!("{place}::{}", skip.name);
+        }
+        self
+    }
+
     /// Counts a failure that the harness could not count.
     pub(crate) fn fail(&mut self, name: String) {
         self.failed += 1;
         self.failures.push(Failure::new(name));
+    }
+
+    /// Whether there was any test to run.
+    pub(crate) fn has_run(&self) -> bool {
+        self.harness_passed + self.failed + self.skipped.len() > 0
     }
 
     /// The tests that ran and passed.

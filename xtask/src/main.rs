@@ -13,6 +13,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -56,11 +57,14 @@ enum Task {
     },
     /// Set up, and run every tier of tests that this machine can run.
     Test(test::TestArgs),
+    /// The program and lab tests on other kernels, in emulated machines with in-kernel WireGuard.
+    Vm(vm::VmArgs),
     /// Formatting, licences, lints of host and eBPF code, documentation, generated files.
     Check,
     /// Look for inputs that break a promise of the packet path, with cargo-fuzz.
     Fuzz(fuzz::FuzzArgs),
-    /// The benchmarks, as ratios.
+    /// The benchmarks, as ratios: all of them, or one (`--help` lists them).
+    #[command(disable_help_flag = true)]
     Bench {
         /// Arguments of `steer-bench`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -87,7 +91,7 @@ fn perform(task: &Task) -> Result<ExitCode> {
             let purpose = if *build_only {
                 Purpose::Build
             } else {
-                Purpose::Lab
+                Purpose::Vm
             };
             setup::command(purpose, *dry_run)?;
         }
@@ -98,6 +102,7 @@ fn perform(task: &Task) -> Result<ExitCode> {
         Task::Run(args) => run::run(args)?,
         Task::Lab { args } => run::lab(args)?,
         Task::Test(args) => return test::command(args),
+        Task::Vm(args) => return vm::command(args),
         Task::Check => return check::command(),
         Task::Fuzz(args) => return fuzz::command(args),
         Task::Bench { args } => run::bench(args)?,

@@ -39,12 +39,26 @@ pub(crate) enum Item {
     Nftables,
     /// `iptables-nft`, and `iptables-legacy` where the distribution has both.
     Iptables,
+    /// `ipset`, for the benchmark.
+    Ipset,
     /// `ping`.
     Ping,
     /// BIRD 2, a routing daemon.
     Bird,
     /// FRR, another one.
     Frr,
+    /// `qemu-system-x86_64`.
+    Qemu,
+    /// `busybox`, preferably without libraries.
+    Busybox,
+    /// `depmod`.
+    Kmod,
+    /// `xz`, which kernel modules are packed with.
+    Xz,
+    /// `zstd`, which others are packed with.
+    Zstd,
+    /// The keys of Debian's archive, which has the kernels.
+    DebianKeyring,
 }
 
 impl Manager {
@@ -115,11 +129,28 @@ impl Manager {
             (Self::Apt | Self::Pacman, Item::Iptables) => &[&["iptables"]],
             (Self::Dnf, Item::Iptables) => &[&["iptables-nft", "iptables-legacy"]],
             (Self::Apk, Item::Iptables) => &[&["iptables", "iptables-legacy"]],
+            (_, Item::Ipset) => &[&["ipset"]],
             (Self::Apt, Item::Ping) => &[&["iputils-ping"]],
             (_, Item::Ping) => &[&["iputils"]],
             (Self::Apt, Item::Bird) => &[&["bird2"]],
             (_, Item::Bird) => &[&["bird"]],
             (_, Item::Frr) => &[&["frr"]],
+            (Self::Apt, Item::Qemu) => &[&["qemu-system-x86"]],
+            (Self::Apt, Item::Busybox) => &[&["busybox-static"]],
+            (Self::Apt, Item::Kmod) => &[&["kmod"]],
+            (Self::Apt, Item::Xz) => &[&["xz-utils"]],
+            (Self::Apt, Item::Zstd) => &[&["zstd"]],
+            (Self::Apt, Item::DebianKeyring) => &[&["debian-archive-keyring"]],
+            // The kernels come by apt, too.
+            (
+                _,
+                Item::Qemu
+                | Item::Busybox
+                | Item::Kmod
+                | Item::Xz
+                | Item::Zstd
+                | Item::DebianKeyring,
+            ) => &[],
         }
     }
 
@@ -295,9 +326,18 @@ fn elsewhere(item: Item) -> &'static str {
         | Item::Bpftool
         | Item::Nftables
         | Item::Iptables
+        | Item::Ipset
         | Item::Ping
         | Item::Bird
-        | Item::Frr => "install it by hand and have it in PATH, then:\n    cargo xtask setup",
+        | Item::Frr
+        | Item::Qemu
+        | Item::Busybox
+        | Item::Kmod
+        | Item::Xz
+        | Item::Zstd
+        | Item::DebianKeyring => {
+            "install it by hand and have it in PATH, then:\n    cargo xtask setup"
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use clap::Args;
 use crate::{
     compile,
     process::{find_program, is_root, line, say},
+    repo,
     setup::{self, Purpose},
 };
 
@@ -76,9 +77,20 @@ pub(crate) fn lab(args: &[OsString]) -> Result<()> {
     program_of_the_lab("steer-lab", args)
 }
 
-/// `bench`: `steer-bench` with these arguments.
+/// `bench`: `steer-bench` with these arguments. Publishing, and help, need no root, whose files the pages would be.
 pub(crate) fn bench(args: &[OsString]) -> Result<()> {
-    program_of_the_lab("steer-bench", args)
+    // It writes to `target`, and to `docs`.
+    std::env::set_current_dir(repo::root())?;
+    let measures = !args
+        .iter()
+        .any(|arg| arg == "publish" || arg == "--help" || arg == "-h");
+    if measures {
+        return program_of_the_lab("steer-bench", args);
+    }
+    setup::ensure(Purpose::Build)?;
+    let programs = compile::programs()?;
+    let mut command = Command::new(programs.path("steer-bench")?);
+    become_command(command.args(args))
 }
 
 fn program_of_the_lab(name: &str, args: &[OsString]) -> Result<()> {
@@ -123,10 +135,13 @@ fn become_root_program(
             line(&command)
         );
     }
-    command.args(args);
-    say("run", &line(&command));
+    become_command(command.args(args))
+}
+
+fn become_command(command: &mut Command) -> Result<()> {
+    say("run", &line(command));
     let error = command.exec();
-    Err(anyhow::Error::from(error).context(line(&command)))
+    Err(anyhow::Error::from(error).context(line(command)))
 }
 
 /// What of our environment the programs read.

@@ -15,6 +15,7 @@ use crate::{
     process::{by_hand, find_program, is_root, say, succeeds},
     repo,
     toolchain::Toolchain,
+    vm,
 };
 
 /// What the machine is wanted for.
@@ -24,6 +25,8 @@ pub(crate) enum Purpose {
     Build,
     /// To compile it, and to run its lab and tests.
     Lab,
+    /// Its lab and tests on other kernels, too.
+    Vm,
 }
 
 /// Installs what is missing, and is silent when nothing is.
@@ -47,8 +50,11 @@ pub(crate) fn command(purpose: Purpose, dry_run: bool) -> Result<()> {
             "setup",
             &format!("eBPF linker: {} at {}", linker.title, linker.path.display()),
         );
-        if purpose == Purpose::Lab && missing_lab_items().is_empty() {
+        if purpose != Purpose::Build && missing_lab_items().is_empty() {
             say("setup", "programs for the lab: all there");
+        }
+        if purpose == Purpose::Vm && missing_for_vm().is_none() {
+            say("setup", "programs for other kernels: all there");
         }
     }
     Ok(())
@@ -64,8 +70,19 @@ fn set_up(purpose: Purpose, dry_run: bool) -> Result<Option<(Toolchain, Linker)>
         Some(linker) => Some(linker),
         None => Linker::install(dry_run)?,
     };
-    if purpose == Purpose::Lab {
+    if purpose != Purpose::Build {
         packages::install(&missing_lab_items(), "for the lab and the tests", dry_run)?;
+    }
+    if purpose == Purpose::Vm && has_kernels() {
+        // Without them these tests are skipped, and the others are not.
+        let result = packages::install(
+            &missing_vm_items(),
+            "for the tests on other kernels",
+            dry_run,
+        );
+        if let Err(error) = result {
+            say("setup", &format!("no tests on other kernels: {error:#}"));
+        }
     }
     let Some(tools) = toolchain.zip(linker) else {
         return Ok(None);
@@ -114,6 +131,7 @@ fn missing_lab_items() -> Vec<Item> {
         ("bpftool", Item::Bpftool),
         ("nft", Item::Nftables),
         ("iptables-nft", Item::Iptables),
+        ("ipset", Item::Ipset),
         ("ping", Item::Ping),
         ("bird", Item::Bird),
     ]
@@ -129,6 +147,44 @@ fn missing_lab_items() -> Vec<Item> {
         missing.push(Item::WireguardGo);
     }
     missing
+}
+
+/// What boots other kernels.
+const VM_PROGRAMS: [(&str, Item); 5] = [
+    ("qemu-system-x86_64", Item::Qemu),
+    ("busybox", Item::Busybox),
+    ("depmod", Item::Kmod),
+    ("xz", Item::Xz),
+    ("zstd", Item::Zstd),
+];
+/// What fetches them: Debian's kernels come as packages.
+const VM_FETCHERS: [&str; 2] = ["apt-get", "dpkg-deb"];
+
+/// Whether this machine could fetch kernels.
+fn has_kernels() -> bool {
+    cfg!(target_arch = "x86_64") && VM_FETCHERS.iter().all(|name| find_program(name).is_some())
+}
+
+fn missing_vm_items() -> Vec<Item> {
+    let programs = VM_PROGRAMS
+        .into_iter()
+        .filter(|(program, _)| find_program(program).is_none())
+        .map(|(_, item)| item);
+    let keyring = (!Path::new(vm::DEBIAN_KEYRING).exists()).then_some(Item::DebianKeyring);
+    programs.chain(keyring).collect()
+}
+
+/// Something without which no other kernel can be booted, and that is not on this machine.
+pub(crate) fn missing_for_vm() -> Option<&'static str> {
+    let program = VM_FETCHERS
+        .into_iter()
+        .chain(VM_PROGRAMS.map(|(program, _)| program))
+        .find(|program| find_program(program).is_none());
+    let keyring = || {
+        let is_missing = !Path::new(vm::DEBIAN_KEYRING).exists();
+        is_missing.then_some("Debian's keys (package debian-archive-keyring)")
+    };
+    program.or_else(keyring)
 }
 
 /// Whether the kernel can make a WireGuard device. Root tries, in a network

@@ -15,6 +15,7 @@ use crate::{
     process::{find_program, is_root, line, say, sudo_is_silent},
     repo,
     setup::{self, Purpose},
+    vm,
 };
 
 /// A tier of tests, by what it needs.
@@ -26,13 +27,67 @@ pub(crate) enum Tier {
     Program,
     /// Root: namespaces with real tunnels and real traffic.
     Lab,
-    /// qemu: the program and lab tiers on other kernels.
+    /// QEMU: what differs most between kernels, on an old and a new one (`cargo xtask vm`: everything, on all).
     Vm,
 }
 
+impl Tier {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Program => "program",
+            Self::Lab => "lab",
+            Self::Vm => "vm",
+        }
+    }
+}
+
+/// The targets of the host tier, beside the units.
+const HOST: [&str; 12] = [
+    "buckets",
+    "clocks",
+    "corpus",
+    "documents",
+    "generated",
+    "hash",
+    "model",
+    "net",
+    "netfilter",
+    "packaging",
+    "packets",
+    "rewrite",
+];
+/// The targets of the program tier.
+pub(crate) const PROGRAM: [&str; 5] = [
+    "program",
+    "program_state",
+    "program_moves",
+    "program_pins",
+    "program_wire",
+];
+/// The targets of the lab tier, and in how many threads. Labs share the machine's two or more cores
+/// and its clock: where speed is judged, one test at a time.
+pub(crate) const LAB: [(&str, u32); 13] = [
+    ("steerctl", 2),
+    ("config", 1),
+    ("crash", 1),
+    ("doctor", 2),
+    ("readme", 1),
+    ("lab", 1),
+    ("lab_health", 2),
+    ("lab_routes", 2),
+    ("lab_packets", 2),
+    ("lab_rows", 2),
+    ("lab_firewall", 2),
+    ("lab_lan", 2),
+    ("lab_gateway", 2),
+];
+/// What only the kernels of the vm tier can run.
+pub(crate) const VM: [&str; 1] = ["vm"];
+
 #[derive(Args)]
 pub(crate) struct TestArgs {
-    /// Only this tier; by default every tier that this machine can run.
+    /// Only this tier; by default every one that this machine can run.
     tier: Option<Tier>,
     /// A skipped test is a failure; the environment variable CI=true means the same.
     #[arg(long)]
@@ -45,76 +100,84 @@ pub(crate) struct TestArgs {
 /// Runs the tiers and prints the closing line.
 pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
     let tiers: &[Tier] = match args.tier {
-        None => &[Tier::Host, Tier::Program, Tier::Lab],
+        None => &[Tier::Host, Tier::Program, Tier::Lab, Tier::Vm],
         Some(Tier::Host) => &[Tier::Host],
         Some(Tier::Program) => &[Tier::Program],
         Some(Tier::Lab) => &[Tier::Lab],
-        Some(Tier::Vm) => {
-            eprintln!(
-                "xtask: the vm tier does not exist yet; this kernel's tiers are:\n    \
-                 cargo xtask test host|program|lab"
-            );
-            return Ok(ExitCode::from(2));
-        }
+        Some(Tier::Vm) => &[Tier::Vm],
     };
     setup::ensure(if tiers == [Tier::Host] {
         Purpose::Build
+    } else if tiers.contains(&Tier::Vm) {
+        Purpose::Vm
     } else {
         Purpose::Lab
     })?;
 
     let mut runs = Vec::new();
+    let mut tables = String::new();
     for tier in tiers {
-        runs.extend(match tier {
-            Tier::Host => host(&args.harness)?,
-            Tier::Program => vec![
-                privileged("program", &[], &args.harness)?,
-                privileged("program_state", &[], &args.harness)?,
-                privileged("program_moves", &[], &args.harness)?,
-                privileged("program_pins", &[], &args.harness)?,
-                privileged("program_wire", &[], &args.harness)?,
-            ],
-            // Labs share the machine's two or more cores and its clock: where speed is judged, one
-            // test at a time.
-            _ => vec![
-                privileged("steerctl", &["--test-threads=1"], &args.harness)?,
-                privileged("config", &["--test-threads=1"], &args.harness)?,
-                privileged("crash", &["--test-threads=1"], &args.harness)?,
-                privileged("doctor", &["--test-threads=2"], &args.harness)?,
-                privileged("readme", &["--test-threads=1"], &args.harness)?,
-                privileged("lab", &["--test-threads=1"], &args.harness)?,
-                privileged("lab_health", &["--test-threads=1"], &args.harness)?,
-                privileged("lab_routes", &["--test-threads=2"], &args.harness)?,
-                privileged("lab_packets", &["--test-threads=2"], &args.harness)?,
-                privileged("lab_rows", &["--test-threads=2"], &args.harness)?,
-                privileged("lab_firewall", &["--test-threads=2"], &args.harness)?,
-                privileged("lab_lan", &["--test-threads=2"], &args.harness)?,
-                privileged("lab_gateway", &["--test-threads=2"], &args.harness)?,
-            ],
-        });
+        match tier {
+            Tier::Host => runs.extend(host(&args.harness)),
+            Tier::Program => {
+                for target in PROGRAM {
+                    runs.push(privileged(target, &[], &args.harness));
+                }
+            }
+            Tier::Lab => {
+                for (target, threads) in LAB {
+                    let threads = format!("--test-threads={threads}");
+                    runs.push(privileged(target, &[&threads], &args.harness));
+                }
+            }
+            Tier::Vm => {
+                let (tallies, text) = vm::run(&vm::Request::quick(&args.harness));
+                runs.extend(tallies);
+                tables = text;
+            }
+        }
     }
-    let no_skip = args.no_skip || env::var_os("CI").is_some_and(|ci| ci == "true");
-    Ok(close(&runs, no_skip))
+    Ok(close(&runs, &tables, is_strict(args.no_skip)))
 }
 
-/// All tests that need no root: of `steer-tests`, what runs on the host's own tables.
-fn host(harness: &[String]) -> Result<Vec<Tally>> {
-    let mut ours = repo::cargo();
-    ours.args(["test", "--no-fail-fast", "--workspace"])
-        .args(["--exclude", "steer-tests"]);
-    let mut shared = repo::cargo();
-    shared
-        .args(["test", "--no-fail-fast", "--package", "steer-tests"])
-        .args(["--lib", "--bins", "--test", "packets", "--test", "model"])
-        .args(["--test", "corpus"]);
-    Ok(vec![
-        stream("host", &mut ours, &[], harness)?,
-        stream("host", &mut shared, &[], harness)?,
-    ])
+/// What a run came to: an error is a failure like others, and the rest is run all the same.
+fn settled(tier: &str, result: Result<Tally>) -> Tally {
+    result.unwrap_or_else(|error| {
+        say("test", &format!("{tier} tier: {error:#}"));
+        Tally::failed_tier(tier, &error)
+    })
+}
+
+/// Whether a skipped test is a failure.
+pub(crate) fn is_strict(no_skip: bool) -> bool {
+    no_skip || env::var_os("CI").is_some_and(|ci| ci == "true")
+}
+
+/// All tests that need no root. Of the whole workspace at once, as the lints are: another choice of
+/// packages would choose other features, and compile everything again.
+fn host(harness: &[String]) -> [Tally; 2] {
+    let tests = || {
+        let mut command = repo::cargo();
+        command.args(["test", "--no-fail-fast", "--workspace"]);
+        command
+    };
+    let mut targets = tests();
+    targets.args(["--lib", "--bins"]);
+    for target in HOST {
+        targets.args(["--test", target]);
+    }
+    let mut examples = tests();
+    examples.arg("--doc");
+    [targets, examples]
+        .map(|mut command| settled("host", stream("host", &mut command, &[], harness)))
 }
 
 /// One test target of `steer-tests`, as root, with an optimised `steerctl`.
-fn privileged(target: &str, fixed: &[&str], harness: &[String]) -> Result<Tally> {
+fn privileged(target: &str, fixed: &[&str], harness: &[String]) -> Tally {
+    settled(target, as_root(target, fixed, harness))
+}
+
+fn as_root(target: &str, fixed: &[&str], harness: &[String]) -> Result<Tally> {
     let sudo = if is_root() {
         None
     } else if sudo_is_silent() {
@@ -186,8 +249,8 @@ fn stream(tier: &str, command: &mut Command, fixed: &[&str], harness: &[String])
     Ok(tally)
 }
 
-/// Prints what failed, the reason of every skip, and the closing line.
-fn close(runs: &[Tally], no_skip: bool) -> ExitCode {
+/// Prints what failed, the reason of every skip, tables, and the closing line.
+pub(crate) fn close(runs: &[Tally], tables: &str, no_skip: bool) -> ExitCode {
     let passed: usize = runs.iter().map(Tally::passed).sum();
     let mut failed: usize = runs.iter().map(|run| run.failed).sum();
     let mut skipped = 0;
@@ -210,6 +273,13 @@ fn close(runs: &[Tally], no_skip: bool) -> ExitCode {
             println!("skipped: {}: {}", skip.name, skip.reason);
         }
     }
+    if passed + failed + skipped == 0 {
+        failed = 1;
+        println!("failed: no test ran: none has such a name");
+    }
+    if !tables.is_empty() {
+        println!("\n{tables}");
+    }
     println!("{passed} passed, {failed} failed, {skipped} skipped");
     if failed == 0 {
         ExitCode::SUCCESS
@@ -220,12 +290,34 @@ fn close(runs: &[Tally], no_skip: bool) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_no_test_is_no_success() {
+        let empty = [Tally::default()];
+        let failure = format!("{:?}", ExitCode::FAILURE);
+        assert_eq!(format!("{:?}", close(&empty, "", false)), failure);
+        let mut one = Tally::default();
+        one.read("test result: ok. 1 passed; 0 failed");
+        assert_ne!(format!("{:?}", close(&[one], "", false)), failure);
+    }
+
+    #[test]
+    fn an_error_is_counted_and_hides_nothing() {
+        let tally = settled("lab", Err(anyhow::anyhow!("no space left")));
+        assert_eq!(tally.failed, 1);
+        assert_eq!(tally.failures[0].name, "lab tier: no space left");
+    }
+
     /// A target that no tier names would never run, in silence.
     #[test]
     fn every_target_belongs_to_a_tier() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/tests");
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
         let source = include_str!("test.rs");
-        for entry in std::fs::read_dir(folder).expect("the tests") {
+        let entries = ["steer-common", "steer-user", "tests"].map(|package| {
+            std::fs::read_dir(format!("{root}/{package}/tests")).expect("the tests")
+        });
+        for entry in entries.into_iter().flatten() {
             let path = entry.expect("a test").path();
             let is_target = path.extension().is_some() || path.join("main.rs").exists();
             let name = path
