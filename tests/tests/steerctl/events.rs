@@ -133,7 +133,16 @@ test!(every_change_is_told, |name| {
         text.contains("  admin_changed    wg1  active → disabled  (operator)\n"),
         "{text}"
     );
-    assert_eq!(told(&gateway, &["--since", "1h"])?, events);
+    let since = told(&gateway, &["--since", "1h"])?;
+    // What the wall clock said then is another calculation each time.
+    let without_time = |events: &[Value]| -> Vec<Value> {
+        let mut events = events.to_vec();
+        for event in &mut events {
+            event["time"].take();
+        }
+        events
+    };
+    assert_eq!(without_time(&since), without_time(&events));
     assert_eq!(told(&gateway, &["--since", "0s"])?, Vec::<Value>::new());
     let last = &events[events.len() - 1]["time"];
     let last = last.as_str().context("no time")?;

@@ -1,10 +1,6 @@
 //! `steerctl events`: what happened, and what happens.
 
-use std::{
-    io,
-    os::fd::AsFd as _,
-    time::{Duration, SystemTime},
-};
+use std::{io, os::fd::AsFd as _, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use steer_common::abi::{Endpoint, FlowKey};
@@ -25,11 +21,14 @@ use crate::{
     },
     output::{self, EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow},
     plan::Since,
-    sys::{nanos, now_ns},
+    sys::{nanos, now_ns, wall_clock_zero},
 };
 
 /// How often `--follow` looks.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How much later than its event a time that was shown may seem: clocks are not read at once, and are set.
+const TIME_ERROR: Duration = Duration::from_millis(1);
 
 /// `steerctl events`.
 pub(in crate::commands) async fn events(
@@ -137,12 +136,16 @@ fn has_reader() -> bool {
 
 /// A moment on the clock of the maps.
 fn since_ns(since: Since) -> u64 {
-    let ago = match since {
-        Since::Ago(ago) => ago,
+    let now = now_ns();
+    match since {
+        Since::Ago(ago) => now.saturating_sub(nanos(ago)),
         // What lies ahead has not happened yet.
-        Since::At(at) => SystemTime::now().duration_since(at).unwrap_or_default(),
-    };
-    now_ns().saturating_sub(nanos(ago))
+        Since::At(at) => {
+            let start = at.checked_sub(TIME_ERROR).unwrap_or(at);
+            let start = start.duration_since(wall_clock_zero());
+            now.min(nanos(start.unwrap_or_default()))
+        }
+    }
 }
 
 /// How far a reader has come.
@@ -228,11 +231,10 @@ impl Reader {
             });
             moved_flow(key, local)
         };
-        let (wall, now_ns) = (SystemTime::now(), now_ns());
+        let zero = wall_clock_zero();
         let time = |at_ns: u64| {
-            let ago = Duration::from_nanos(now_ns.saturating_sub(at_ns));
-            let at = wall.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-            humantime::format_rfc3339_millis(at).to_string()
+            let at = zero.checked_add(Duration::from_nanos(at_ns));
+            humantime::format_rfc3339_millis(at.unwrap_or(zero)).to_string()
         };
         happenings
             .iter()
