@@ -19,9 +19,16 @@ pub fn attach_modes() -> &'static [&'static str] {
 pub(crate) fn check_attach<S: AsRef<str>>(args: &[S]) -> Result<()> {
     let asked = args.windows(2).find(|pair| pair[0].as_ref() == "--attach");
     match asked.map(|pair| pair[1].as_ref()) {
-        Some("tcx") if !attach_modes().contains(&"tcx") => {
-            Err(Missing("this kernel has no TCX".into()).into())
-        }
+        Some("tcx") => check_tcx(),
         _ => Ok(()),
+    }
+}
+
+/// Fails if this kernel has no TCX.
+pub(super) fn check_tcx() -> Result<()> {
+    if attach_modes().contains(&"tcx") {
+        Ok(())
+    } else {
+        Err(Missing("this kernel has no TCX".into()).into())
     }
 }

@@ -14,6 +14,7 @@ use nix::libc;
 use nix::net::if_::if_nametoindex;
 
 use super::Host;
+use super::attach::check_tcx;
 
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
@@ -49,7 +50,7 @@ pub struct Foreign {
 }
 
 impl Foreign {
-    /// Attaches a counting program to a device.
+    /// Attaches a counting program to a device, by TCX.
     pub fn attach(host: &Host, device: &str, point: Point, place: Place) -> Result<Self> {
         let counter = create_map().context("a map of ours")?;
         let program = load_counting(&counter).context("a program of ours")?;
@@ -175,7 +176,7 @@ pub(super) fn load(code: &[u64]) -> IoResult<OwnedFd> {
     descriptor(BPF_PROG_LOAD, &load)
 }
 
-/// Attaches a program to a device of `host`.
+/// Attaches a program to a device of `host`, by TCX.
 pub(super) fn attach(
     host: &Host,
     device: &str,
@@ -183,6 +184,7 @@ pub(super) fn attach(
     point: Point,
     place: Place,
 ) -> Result<OwnedFd> {
+    check_tcx()?;
     // The device's number is looked up in the namespace of the caller.
     host.within(|| {
         let ifindex = if_nametoindex(device)?;

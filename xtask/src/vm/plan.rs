@@ -17,6 +17,12 @@ pub(crate) const PAIR: [&str; 2] = ["6.1", "6.18"];
 /// The tiers that run in a machine, in order.
 pub(crate) const TIERS: [Tier; 3] = [Tier::Program, Tier::Lab, Tier::Vm];
 
+/// All that can run in a machine, in order.
+pub(crate) fn targets() -> Vec<&'static str> {
+    let lab = LAB.map(|(target, _)| target);
+    [&PROGRAM[..], &lab, &VM].concat()
+}
+
 /// How much runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
@@ -95,16 +101,21 @@ const QUICK_PROGRAM: [(&str, &[&str]); 4] = [
     ("program_pins", &[]),
     ("program_wire", &[]),
 ];
+/// Of the lab tier, what looks at commands and not at how long packets take.
+const PATIENT: [&str; 2] = ["steerctl", "doctor"];
 /// Of the vm tier's own tests, for every change.
 const QUICK_VM: [&str; 3] = ["attach::", "device::", "release::"];
 
 fn job(target: &'static str, tier: Tier, names: &[&str], harness: &[String]) -> Job {
     let limit_secs = match tier {
         Tier::Host | Tier::Program => 400,
-        Tier::Lab | Tier::Vm => 900,
+        // More than a hundred tests in one target, of which some call `steerctl` a thousand times.
+        Tier::Lab => 3_600,
+        Tier::Vm => 900,
     };
-    // Labs share two emulated processors, and judge by time: one test at a time.
-    let threads = if tier == Tier::Program { 2 } else { 1 };
+    // Labs share two emulated processors, and most judge by time: those run one test at a time.
+    let is_patient = tier == Tier::Program || PATIENT.contains(&target);
+    let threads = if is_patient { 2 } else { 1 };
     let mut arguments = vec![
         "--show-output".to_owned(),
         format!("--test-threads={threads}"),
@@ -139,8 +150,11 @@ mod tests {
         assert_eq!(all.len(), PROGRAM.len() + LAB.len() + VM.len());
         assert_eq!(targets(&all)[0], "program");
         assert_eq!(targets(&all).last(), Some(&"vm"));
+        assert_eq!(targets(&all), super::targets());
         let lab = jobs("newest", Some(Tier::Lab), Extent::Full, &[]);
         assert_eq!(lab.len(), LAB.len());
+        let is_known = |target| super::targets().contains(target);
+        assert!(PATIENT.iter().all(is_known));
     }
 
     #[test]

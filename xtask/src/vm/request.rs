@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clap::Args;
+use clap::{Args, builder::PossibleValuesParser};
 
 use super::{
     boot::Accel,
@@ -20,11 +20,14 @@ pub(crate) struct VmArgs {
     /// Only this tier: program, lab or vm.
     #[arg(long)]
     tier: Option<Tier>,
+    /// Only this target of its tests; may be repeated.
+    #[arg(long = "target", value_name = "TARGET", value_parser = PossibleValuesParser::new(plan::targets()))]
+    targets: Vec<String>,
     /// Only what `cargo xtask test vm` runs for every change.
     #[arg(long)]
     quick: bool,
     /// A prompt in a machine of one kernel, with a lab that is up, and no tests.
-    #[arg(long, conflicts_with_all = ["tier", "quick", "no_skip", "harness"])]
+    #[arg(long, conflicts_with_all = ["tier", "targets", "quick", "no_skip", "harness"])]
     pub(crate) shell: bool,
     /// Keep what was booted, in target/vm/kept, and say how to boot it again.
     #[arg(long)]
@@ -49,6 +52,7 @@ pub(crate) struct Request {
     /// Whether the user named the kernels: none may be missing then.
     pub(crate) are_named: bool,
     tier: Option<Tier>,
+    targets: Vec<String>,
     extent: Extent,
     pub(crate) keep: bool,
     pub(crate) update: bool,
@@ -63,6 +67,7 @@ impl Request {
             kernels: plan::PAIR.map(str::to_owned).to_vec(),
             are_named: false,
             tier: None,
+            targets: Vec::new(),
             extent: Extent::Quick,
             keep: false,
             update: false,
@@ -79,6 +84,7 @@ impl Request {
             kernels: named.cloned().collect(),
             are_named: !args.kernels.is_empty(),
             tier: args.tier,
+            targets: args.targets.clone(),
             extent: if args.quick {
                 Extent::Quick
             } else {
@@ -118,7 +124,10 @@ impl Request {
 
     /// The runs on a kernel.
     pub(crate) fn jobs(&self, kernel: &str) -> Vec<Job> {
-        plan::jobs(kernel, self.tier, self.extent, &self.harness)
+        let mut jobs = plan::jobs(kernel, self.tier, self.extent, &self.harness);
+        let is_asked = |target| self.targets.is_empty() || self.targets.iter().any(|t| t == target);
+        jobs.retain(|job| is_asked(job.target));
+        jobs
     }
 }
 
@@ -156,6 +165,18 @@ mod tests {
         // The lab is nothing for a kernel that steer refuses.
         assert_eq!(kernels("--tier lab"), plan::SUPPORTED);
         assert_eq!(kernels("-- netem"), plan::SUPPORTED);
+        assert_eq!(kernels("--target lab_lan --target doctor"), plan::SUPPORTED);
+        assert_eq!(kernels("--quick --target vm"), plan::PAIR);
+    }
+
+    #[test]
+    fn only_the_targets_that_are_asked_for_run() {
+        let targets = |line| -> Vec<_> {
+            let jobs = asked(line).expect(line).jobs("6.1");
+            jobs.iter().map(|job| job.target).collect()
+        };
+        assert_eq!(targets("--target vm --target config"), ["config", "vm"]);
+        assert_eq!(targets("--tier lab --target doctor"), ["doctor"]);
     }
 
     #[test]
@@ -169,6 +190,10 @@ mod tests {
             "--shell --kernel 6.1 --kernel 6.12",
             "--shell --quick",
             "--shell --tier lab",
+            "--shell --target vm",
+            "--tier program --target vm",
+            "--quick --target lab",
+            "--target labs",
             "--shell -- name",
         ] {
             assert!(asked(line).is_err(), "{line}");
