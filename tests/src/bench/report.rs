@@ -178,9 +178,26 @@ impl Report {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| dir.display().to_string())?;
         }
-        let text = serde_json::to_string_pretty(self)?;
+        let text = a_line_for_each_figure(&serde_json::to_string_pretty(self)?);
         fs::write(path, text + "\n").with_context(|| path.display().to_string())
     }
+}
+
+/// The same JSON, with all that is inside of a figure on one line.
+fn a_line_for_each_figure(pretty: &str) -> String {
+    /// How far the braces of a figure are indented: groups, one of them, its figures.
+    const FIGURE: usize = 8;
+    let mut text = String::new();
+    for line in pretty.lines() {
+        let word = line.trim_start();
+        let indent = line.len() - word.len();
+        let is_inside = indent > FIGURE || (indent == FIGURE && word.starts_with('}'));
+        if !is_inside && !text.is_empty() {
+            text.push('\n');
+        }
+        text += if is_inside { word } else { line };
+    }
+    text
 }
 
 /// The first model that `/proc/cpuinfo` names.
@@ -263,6 +280,9 @@ mod tests {
         let path = dir.path().join("new/failover.json");
         report.write(&path)?;
         assert_eq!(format!("{:?}", Report::read(&path)?), format!("{report:?}"));
+        let text = fs::read_to_string(&path)?;
+        let figures = text.lines().filter(|line| line.contains("\"rounds\": ["));
+        assert_eq!(figures.count(), 2, "{text}");
         Ok(())
     }
 
