@@ -246,7 +246,7 @@ fn attach_tcx(
         source,
     })?;
     // One at another place among the programs: it goes only now that its successor is there.
-    remove_pin(pin)?;
+    detach_pinned(pin)?;
     link.pin(pin).map_err(|error| DatapathError::Link {
         device: device(),
         source: LinkError::SyscallError(match error {
@@ -258,6 +258,14 @@ fn attach_tcx(
         }),
     })?;
     Ok(())
+}
+
+/// Detaches what is behind a pin, if there is one, and removes the pin.
+fn detach_pinned(pin: &std::path::Path) -> Result<()> {
+    if let Err(error) = link::detach(pin) {
+        log::debug!("{}: {error}; removing the pin does it, too", pin.display());
+    }
+    remove_pin(pin)
 }
 
 /// Removes a pin, if it is there.
@@ -312,11 +320,7 @@ fn attach_to_clsact(program: &mut SchedClassifier, target: Target<'_>) -> Result
 pub fn detach(pins: &PinDir, key: HookKey, device: &str, hook: &Hook) -> Result<()> {
     use aya::programs::Link as _;
     if hook.attach == AttachKind::Tcx {
-        let pin = pins.link(key.kind, key.ifindex);
-        if let Err(error) = link::detach(&pin) {
-            log::debug!("{}: {error}; removing the pin does it, too", pin.display());
-        }
-        return remove_pin(&pin);
+        return detach_pinned(&pins.link(key.kind, key.ifindex));
     }
     let Ok(link) = clsact_link(key.kind, device, hook.order) else {
         return Ok(());

@@ -7,36 +7,34 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
+use steer_common::abi::TunnelId;
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{FAR, Gateway, Sender};
+use steer_user::datapath::maps::Maps;
+use steer_user::datapath::pins::PinDir;
 
 use crate::fixture::{flows, is_as_before, steer, test};
 
-/// Where `explain` says that flows go: share of each tunnel.
-fn explained(gateway: &Gateway, flows: u16) -> Result<BTreeMap<String, f64>> {
-    let mut shares = BTreeMap::new();
-    for tunnel in tunnels_of(gateway, flows)? {
-        *shares.entry(tunnel).or_default() += 1.0 / f64::from(flows);
-    }
-    Ok(shares)
+/// The tunnel of each bucket of the first group.
+fn buckets(gateway: &Gateway) -> Result<Vec<TunnelId>> {
+    let maps = Maps::open(&PinDir::new(gateway.pin_dir()))?;
+    let table = maps.buckets(0)?.context("no buckets")?;
+    Ok(table.buckets.to_vec())
 }
 
-/// The tunnel that `explain` names for each of some flows that do not exist.
-fn tunnels_of(gateway: &Gateway, flows: u16) -> Result<Vec<String>> {
-    (0..flows)
-        .map(|n| {
-            let (src, dst) = (
-                format!("10.1.0.9:{}", 20_000 + n),
-                format!("10.2.{}.7:443", n % 256),
-            );
-            let answer = gateway.json(&["explain", "tcp", &src, &dst])?;
-            ensure!(
-                answer["existing"] == false && answer["reason"] == "hash",
-                "{answer}"
-            );
-            Ok(answer["tunnel"].as_str().context("no tunnel")?.to_owned())
-        })
-        .collect()
+/// Asserts that `explain` has some flows, which do not exist, use tunnels of this group.
+fn is_explained(gateway: &Gateway) -> Result<()> {
+    let known = ids(gateway)?;
+    for port in 20_000..20_010 {
+        let answer = gateway.json(&["explain", "tcp", &format!("10.1.0.9:{port}"), FAR])?;
+        ensure!(
+            answer["existing"] == false && answer["reason"] == "hash",
+            "{answer}"
+        );
+        let tunnel = answer["tunnel"].as_str().context("no tunnel")?;
+        ensure!(known.contains_key(tunnel), "{answer}");
+    }
+    Ok(())
 }
 
 fn weight(tunnel: &Value) -> u64 {
@@ -51,17 +49,18 @@ fn agrees(gateway: &Gateway) -> Result<Vec<u64>> {
         .context("no tunnels")?;
     let weights: Vec<_> = tunnels.iter().map(weight).collect();
     let sum: u64 = weights.iter().sum();
-    let explained = explained(gateway, 400)?;
+    let buckets = buckets(gateway)?;
     for tunnel in tunnels {
         let share = tunnel["share"].as_f64().context("no share")?;
         let wanted = f64::from(u32::try_from(weight(tunnel))?) / f64::from(u32::try_from(sum)?);
         ensure!((share - wanted).abs() < 1e-9, "{tunnel}");
-        let name = tunnel["name"].as_str().unwrap_or("?");
-        let of_table = explained.get(name).copied().unwrap_or(0.0);
-        // Four standard deviations of 400 draws at a half.
+        let id = tunnel["id"].as_u64();
+        let own = buckets.iter().filter(|at| Some(u64::from(**at)) == id);
+        let of_table = f64::from(u32::try_from(own.count())?);
+        let wanted = share * f64::from(u32::try_from(buckets.len())?);
         ensure!(
-            (of_table - share).abs() < 0.1,
-            "{name}: {of_table} of explained flows, share {share}"
+            (of_table - wanted).abs() <= 1.0,
+            "{tunnel}: {of_table} buckets, not {wanted}"
         );
     }
     Ok(weights)
@@ -139,7 +138,7 @@ test!(the_order_of_listing_does_not_matter, |name| {
     let gateway = Gateway::up(name, 0)?;
     let names = ["wg3", "alpha", "wg0", "beta"];
     names.iter().try_for_each(|name| gateway.add_tunnel(name))?;
-    let listed = |order: &[usize]| -> Result<(Vec<String>, Value)> {
+    let listed = |order: &[usize]| -> Result<(Vec<TunnelId>, Value)> {
         let mut args = vec![
             "attach",
             "--iface",
@@ -153,8 +152,9 @@ test!(the_order_of_listing_does_not_matter, |name| {
             args.extend(["--tunnel", names[*index]]);
         }
         gateway.done(&args)?;
-        let found = tunnels_of(&gateway, 200)?;
+        let found = buckets(&gateway)?;
         let ids = ids(&gateway)?;
+        is_explained(&gateway)?;
         gateway.done(&["detach"])?;
         Ok((found, serde_json::to_value(ids)?))
     };
@@ -207,25 +207,26 @@ test!(ids_are_kept, |name| {
         first,
         expect(&[("uplink", 2), ("wg0", 0), ("wg1", 1), ("wg2", 200)])
     );
-    let before = tunnels_of(&gateway, 200)?;
+    let before = buckets(&gateway)?;
     // Removal renumbers nobody, and moves nobody else's flows.
     let second = attach(&["wg1", "wg2", "uplink"])?;
     assert_eq!(second, expect(&[("uplink", 2), ("wg1", 1), ("wg2", 200)]));
-    let stayed = |after: &[String]| {
-        let others = || before.iter().zip(after).filter(|(old, _)| *old != "wg0");
+    let stayed = |after: &[TunnelId]| {
+        // The rest was wg0's.
+        let others = || before.iter().zip(after).filter(|(old, _)| **old != 0);
         (
             others().filter(|(old, new)| old == new).count(),
             others().count(),
         )
     };
-    let (same, of) = stayed(&tunnels_of(&gateway, 200)?);
+    let (same, of) = stayed(&buckets(&gateway)?);
     assert!(same * 100 >= of * 97, "{same} of {of}");
     // The number that was wg0's goes to a newcomer last.
     let third = attach(&["spare", "wg1", "wg2", "uplink"])?;
     assert_eq!((third["uplink"], third["wg1"], third["wg2"]), (2, 1, 200));
     // With the first ones back, everything is as it was.
     assert_eq!(attach(&["wg2", "wg1", "uplink", "wg0"])?, first);
-    assert_eq!(tunnels_of(&gateway, 200)?, before);
+    assert_eq!(buckets(&gateway)?, before);
     gateway.done(&["detach"]).map(drop)
 });
 

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 pub(crate) use steer_tests::gateway_test as test;
 use steer_tests::steerctl::{Gateway, Reader, Refusal, Seen};
 
-/// What most tests steer: `lan0` into `wg0` and `wg1`.
-pub(crate) const STEER: [&str; 10] = [
+/// What most tests steer: `lan0` into `wg0` and `wg1`. Large flow tables are for tests of their own: the
+/// kernel takes its time to make them and to walk through them.
+pub(crate) const STEER: [&str; 12] = [
     "--iface",
     "lan0",
     "--tunnel",
@@ -18,6 +19,8 @@ pub(crate) const STEER: [&str; 10] = [
     "10.2.0.0/16",
     "--seed",
     "7",
+    "--max-flows",
+    "65536",
 ];
 
 /// A command that must be refused: arguments, exit status, message and hint.
