@@ -316,6 +316,12 @@ impl PinDir {
         errors
     }
 
+    /// The kernel's ids of the maps that are pinned here.
+    pub(super) fn map_ids(&self) -> Vec<u32> {
+        let id = |path: &PathBuf| Some(MapInfo::from_pin(path).ok()?.id());
+        self.pins().iter().filter_map(id).collect()
+    }
+
     /// Everything here that is ours.
     fn pins(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&self.path) else {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        LinkOrder, ProgramError, ProgramInfo, SchedClassifier, TcAttachType,
         links::{FdLink, LinkError, PinnedLink},
+        loaded_programs,
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     },
 };
@@ -84,6 +85,16 @@ pub(super) fn direction(kind: HookKind) -> TcAttachType {
         HookKind::Ingress | HookKind::Mark | HookKind::Learn => TcAttachType::Ingress,
         HookKind::Egress | HookKind::Own => TcAttachType::Egress,
     }
+}
+
+/// The place of steer's that a filter on a clsact qdisc has, if it is at one.
+pub fn place_of_filter(ingress: bool, priority: u16, handle: u32) -> Option<(HookKind, HookOrder)> {
+    let mut places = HookKind::ALL
+        .into_iter()
+        .flat_map(|kind| HookOrder::ALL.map(|order| (kind, order)));
+    places.find(|(kind, order)| {
+        is_filter(*kind, ingress, priority, handle) && priority == self::priority(*order)
+    })
 }
 
 /// Whether a filter on a clsact qdisc is one of steer's.
@@ -318,11 +329,16 @@ fn attach_to_clsact(program: &mut SchedClassifier, target: Target<'_>) -> Result
 
 /// Detaches one hook. A device that is gone took its hook along.
 pub fn detach(pins: &PinDir, key: HookKey, device: &str, hook: &Hook) -> Result<()> {
-    use aya::programs::Link as _;
     if hook.attach == AttachKind::Tcx {
         return detach_pinned(&pins.link(key.kind, key.ifindex));
     }
-    let Ok(link) = clsact_link(key.kind, device, hook.order) else {
+    detach_filter(device, key.kind, hook.order)
+}
+
+/// Removes a filter of ours, if it is there.
+pub fn detach_filter(device: &str, kind: HookKind, order: HookOrder) -> Result<()> {
+    use aya::programs::Link as _;
+    let Ok(link) = clsact_link(kind, device, order) else {
         return Ok(());
     };
     match link.detach() {
@@ -342,7 +358,7 @@ pub fn refuse_other_instance(device: &str, kind: HookKind, ours: &[u32]) -> Resu
         // Without TCX there is nothing to ask; a filter of ours is found when attaching.
         return Ok(());
     };
-    let is_other = |info: &&aya::programs::ProgramInfo| {
+    let is_other = |info: &&ProgramInfo| {
         info.name_as_str().is_some_and(is_steer_name) && !ours.contains(&info.id())
     };
     match attached.iter().find(is_other) {
@@ -366,13 +382,23 @@ pub fn linked_program(pins: &PinDir, key: HookKey) -> Option<u32> {
     Some(FdLink::from(link).info().ok()?.program_id())
 }
 
-/// The ids of the programs behind all pinned links, known to the maps or not.
-pub fn pinned_programs(pins: &PinDir) -> Vec<u32> {
-    let program = |path: &PathBuf| {
+/// The ids of the programs that belong to these pins, known to the maps or not: what is behind a link
+/// here, and what works with a map that is pinned here. A filter's program has no link.
+pub fn own_programs(pins: &PinDir) -> Vec<u32> {
+    let behind = |path: &PathBuf| {
         let link = PinnedLink::from_pin(path).ok()?;
         Some(FdLink::from(link).info().ok()?.program_id())
     };
-    pins.links().iter().filter_map(program).collect()
+    let links = pins.links();
+    let maps = pins.map_ids();
+    let is_user = |program: &ProgramInfo| {
+        let used = program.map_ids().ok().flatten().unwrap_or_default();
+        used.iter().any(|map| maps.contains(map))
+    };
+    // What is unloaded meanwhile is nobody's.
+    let users = loaded_programs().flatten().filter(is_user);
+    let linked = links.iter().filter_map(behind);
+    linked.chain(users.map(|program| program.id())).collect()
 }
 
 fn clsact_link(

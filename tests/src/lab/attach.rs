@@ -15,6 +15,11 @@ pub fn attach_modes() -> &'static [&'static str] {
     }
 }
 
+/// What `--attach auto` comes to here.
+pub fn attach_auto() -> &'static str {
+    attach_modes()[attach_modes().len() - 1]
+}
+
 /// Fails with what is missing if these arguments of `steerctl` ask for more.
 pub(crate) fn check_attach<S: AsRef<str>>(args: &[S]) -> Result<()> {
     let asked = args.windows(2).find(|pair| pair[0].as_ref() == "--attach");

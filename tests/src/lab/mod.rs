@@ -47,8 +47,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
-pub use attach::attach_modes;
 pub(crate) use attach::check_attach;
+pub use attach::{attach_auto, attach_modes};
 pub use bird::{Bird, OspfLink};
 pub use capture::{Capture, Captured, paths};
 pub use firewall::Firewall;

@@ -115,7 +115,8 @@ test!(pins_that_cannot_be_made, |name| {
     assert_eq!(gateway.traces()?, before);
 
     remount("rw", &pins)?;
-    let mut running = site.run(&[])?;
+    // Filters are not pinned.
+    let mut running = site.run(&["--attach", "tcx"])?;
     let steering = gateway.traces()?;
     let groups = |status: serde_json::Value| status["groups"][0]["tunnels"].clone();
     let tunnels = groups(gateway.json(&["status"])?);

@@ -37,7 +37,7 @@ const WANTED: &str = "
     xt_state xt_addrtype xt_policy xt_statistic xt_hashlimit xt_limit xt_recent xt_REDIRECT xt_CT
     xt_NFLOG xt_LOG xt_TPROXY xt_nat xt_physdev
     ip_set ip_set_hash_net ip_set_hash_ip ip_set_bitmap_ip
-    inet_diag tcp_diag udp_diag
+    inet_diag tcp_diag udp_diag xfrm_user
     virtio_net virtio_pci virtio_rng crc32c_generic libcrc32c
     ";
 

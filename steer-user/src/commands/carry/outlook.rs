@@ -153,11 +153,15 @@ async fn refuse_others(
     plan: &Plan,
     known: &[(HookKey, Hook)],
 ) -> Result<(), Failure> {
-    let mut ours = programs::pinned_programs(pins);
+    let mut ours = programs::own_programs(pins);
     ours.extend(known.iter().map(|(_, hook)| hook.program_id));
     for (attachment, _) in plan.attachments() {
         programs::refuse_other_instance(attachment.name, attachment.kind, &ours)?;
-        hooks::refuse_foreign_filter(netlink, attachment, known).await?;
+        let foreign = hooks::foreign_filter(netlink, attachment, known, &ours).await?;
+        if let Some(program_id) = foreign {
+            let device = attachment.name.to_owned();
+            return Err(DatapathError::OtherInstance { device, program_id }.into());
+        }
     }
     Ok(())
 }

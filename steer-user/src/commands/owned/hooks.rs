@@ -15,7 +15,7 @@ use crate::{
         pins::PinDir,
         programs::{self, AttachMode, Programs, Target},
     },
-    net::{Devices, IngressQdisc, NetError, Netlink},
+    net::{Devices, IngressQdisc, NetError, Netlink, TcFilter},
     plan::{Attachment, Plan},
 };
 
@@ -306,39 +306,61 @@ async fn delete_if_empty(netlink: &Netlink, ifindex: u32) -> Result<(), NetError
     Ok(())
 }
 
-/// Refuses a device on whose clsact qdisc a filter of steer sits that these pins do not know of.
-pub(in crate::commands) async fn refuse_foreign_filter(
-    netlink: &Netlink,
-    attachment: Attachment<'_>,
-    known: &[(HookKey, Hook)],
-) -> Result<(), Failure> {
-    let Attachment {
-        kind,
-        name,
-        ifindex,
-        ..
-    } = attachment;
-    let is_known = known
-        .iter()
-        .any(|(key, hook)| *key == hook_key(kind, ifindex) && hook.attach != AttachKind::Tcx);
-    if !is_known && has_filter(netlink, kind, ifindex).await? {
-        return Err(DatapathError::OtherInstance {
-            device: name.to_owned(),
-            program_id: 0,
+/// Removes the filters of these programs from all devices, wherever they are. Whose the qdiscs are is
+/// not known: those stay.
+pub(in crate::commands) async fn remove_filters_of(program_ids: &[u32]) -> Result<(), Failure> {
+    let netlink = Netlink::connect()?;
+    for device in netlink.devices().await?.iter() {
+        for filter in netlink.clsact_filters(device.ifindex).await? {
+            let TcFilter {
+                ingress,
+                priority,
+                handle,
+                ..
+            } = filter;
+            let is_own = filter
+                .program_id
+                .is_some_and(|id| program_ids.contains(&id));
+            let place = programs::place_of_filter(ingress, priority, handle);
+            if let Some((kind, order)) = place.filter(|_| is_own) {
+                programs::detach_filter(&device.name, kind, order)?;
+                log::info!("device {}: filter removed", device.name);
+            }
         }
-        .into());
     }
     Ok(())
 }
 
-/// Whether a filter of steer, this one's or another's, sits on a device's clsact qdisc.
-pub(in crate::commands) async fn has_filter(
+/// The program of a filter of steer on a device's clsact qdisc that these pins do not know of, and whose
+/// program is none of `ours`.
+pub(in crate::commands) async fn foreign_filter(
+    netlink: &Netlink,
+    attachment: Attachment<'_>,
+    known: &[(HookKey, Hook)],
+    ours: &[u32],
+) -> Result<Option<u32>, NetError> {
+    let key = hook_key(attachment.kind, attachment.ifindex);
+    // Programs of filters are not told to those without CAP_SYS_ADMIN.
+    let is_known = known
+        .iter()
+        .any(|(other, hook)| *other == key && hook.attach != AttachKind::Tcx);
+    if is_known {
+        return Ok(None);
+    }
+    let program = program_of_filter(netlink, key.kind, key.ifindex).await?;
+    Ok(program.filter(|id| !ours.contains(id)))
+}
+
+/// The program of the filter of steer, this one's or another's, on a device's clsact qdisc; 0 if the kernel
+/// does not tell.
+pub(in crate::commands) async fn program_of_filter(
     netlink: &Netlink,
     kind: HookKind,
     ifindex: u32,
-) -> Result<bool, NetError> {
+) -> Result<Option<u32>, NetError> {
     let filters = netlink.clsact_filters(ifindex).await?;
-    Ok(filters
+    let own = filters
         .iter()
-        .any(|filter| programs::is_filter(kind, filter.ingress, filter.priority, filter.handle)))
+        .find(|filter| programs::is_filter(kind, filter.ingress, filter.priority, filter.handle));
+    Ok(own.map(|filter| filter.program_id.unwrap_or(0)))
 }

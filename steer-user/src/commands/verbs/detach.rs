@@ -14,6 +14,7 @@ use crate::{
         DatapathError,
         maps::{self, Maps},
         pins::PinDir,
+        programs,
     },
     net::Netlink,
     output::DetachReport,
@@ -100,6 +101,8 @@ pub(in crate::commands) async fn remove_everything(pins: &PinDir, cause: Cause) 
             for (key, hook) in Maps::pinned_hooks(pins).unwrap_or_default() {
                 errors.extend(hooks::remove(pins, key, &hook).await.err());
             }
+            let own = programs::own_programs(pins);
+            errors.extend(hooks::remove_filters_of(&own).await.err());
         }
         Err(error) => errors.push(error.into()),
     }
@@ -146,14 +149,14 @@ async fn restore_machine(maps: &mut Maps) -> Vec<Failure> {
     errors
 }
 
-/// What these pins know. Another layout's TCX hooks go with their pins; its filters on clsact and
-/// its rules cannot be known.
+/// What these pins know. Another layout's TCX hooks go with their pins, and its filters are found by their
+/// programs' maps; its rules cannot be known.
 pub(in crate::commands) fn maps_of_any_layout(
     pins: &PinDir,
 ) -> Result<Option<Maps>, DatapathError> {
     if maps::check_abi(pins).is_err() || maps::check_shapes(pins).is_err() {
         log::warn!(
-            "{}: of another layout; only what is pinned is removed",
+            "{}: of another layout; only its programs and pins are removed",
             pins.path().display()
         );
         return Ok(None);

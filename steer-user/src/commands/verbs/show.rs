@@ -227,8 +227,7 @@ pub(in crate::commands) async fn hook_reports(
             AttachKind::Tcx => programs::linked_program(pins, key)
                 .filter(|_| devices.by_index(key.ifindex).is_some()),
             AttachKind::Clsact | AttachKind::ClsactOwned => {
-                let is_there = hooks::has_filter(netlink, key.kind, key.ifindex).await?;
-                is_there.then_some(hook.program_id)
+                hooks::program_of_filter(netlink, key.kind, key.ifindex).await?
             }
         };
         reports.push(HookReport {

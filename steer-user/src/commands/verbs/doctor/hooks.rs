@@ -3,7 +3,7 @@
 use steer_common::abi::{AttachKind, Hook, HookKey, HookKind};
 
 use crate::{
-    commands::{Failure, owned::hooks::refuse_foreign_filter, state::hook_key},
+    commands::{Failure, owned::hooks::foreign_filter, state::hook_key},
     datapath::{
         DatapathError,
         maps::Maps,
@@ -39,7 +39,7 @@ pub(super) async fn read(
         let device = devices.by_name(name)?;
         Some((device.name.as_str(), device.ifindex, device.layer3))
     });
-    let mut ours = programs::pinned_programs(pins);
+    let mut ours = programs::own_programs(pins);
     ours.extend(noted.iter().map(|(_, hook)| hook.program_id));
     let mut found = Vec::new();
     for attachment in plan::attachments(steered.mode, &tunnels, lan) {
@@ -127,7 +127,7 @@ impl Place {
     }
 }
 
-/// The program of another steer at this place; 0 for a filter.
+/// The program of another steer at this place.
 async fn other_steer(
     netlink: &Netlink,
     attachment: Attachment<'_>,
@@ -140,6 +140,5 @@ async fn other_steer(
         result => result?,
     }
     // Where a start would find one, it would refuse.
-    let refused = refuse_foreign_filter(netlink, attachment, noted).await;
-    Ok(refused.is_err().then_some(0))
+    Ok(foreign_filter(netlink, attachment, noted, ours).await?)
 }
