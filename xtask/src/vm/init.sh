@@ -14,6 +14,8 @@ mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# An emulated processor that has to wait for a real one must not drop packets between namespaces.
+echo 20000 > /proc/sys/net/core/netdev_max_backlog
 mount -t tracefs tracefs /sys/kernel/tracing
 mkdir -p /run/netns /run/lock /run/frr
 chmod 1777 /tmp
