@@ -51,6 +51,8 @@ pub enum DatapathError {
     Moving { dir: PathBuf, pid: Option<i32> },
     #[error("device {device}: another steer instance is attached (program {program_id})")]
     OtherInstance { device: String, program_id: u32 },
+    #[error("loaded programs cannot be listed: {0}")]
+    Programs(ProgramError),
     #[error("device {device}: it has an {kind} qdisc where clsact would go")]
     OtherQdisc { device: String, kind: String },
     #[error("device {device}: attaching failed: {source}")]
@@ -128,6 +130,7 @@ impl DatapathError {
             Self::OtherInstance { .. } => {
                 Some("use its --pin-dir, or detach it with its own steerctl".into())
             }
+            Self::Programs(_) => Some("it needs CAP_SYS_ADMIN: try as root".into()),
             Self::OtherQdisc { device, .. } => Some(format!(
                 "if nothing needs it: tc qdisc del dev {device} ingress"
             )),

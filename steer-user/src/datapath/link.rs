@@ -22,8 +22,8 @@ struct PinAttributes {
     flags: u32,
 }
 
-/// Detaches what is behind a pin, if there is such a pin.
-pub(super) fn detach(pin: &Path) -> io::Result<()> {
+/// The link behind a pin, if there is such a pin.
+pub(super) fn open(pin: &Path) -> io::Result<Option<OwnedFd>> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let attributes = PinAttributes {
         path: path.as_ptr() as u64,
@@ -31,11 +31,15 @@ pub(super) fn detach(pin: &Path) -> io::Result<()> {
         flags: 0,
     };
     let link = match bpf(GET, &attributes) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         link => link?,
     };
     // SAFETY: the kernel has just made it, for nobody else.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(link) }))
+}
+
+/// Detaches a link.
+pub(super) fn detach(link: OwnedFd) -> io::Result<()> {
     let attributes = u32::try_from(link.as_raw_fd()).map_err(io::Error::other)?;
     bpf(DETACH, &attributes).map(drop)
 }

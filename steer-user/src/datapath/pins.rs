@@ -26,6 +26,9 @@ use steer_common::abi::{HookKind, maps};
 
 use super::{error::DatapathError, moving::MOVING};
 
+/// What the name of a link has behind it that takes another one's place.
+const NEXT: &str = "_next";
+
 /// Source name of a bpffs that steer mounted itself, and therefore unmounts.
 const MOUNT_SOURCE: &str = "steer";
 /// Where a bpffs is mounted by custom.
@@ -81,6 +84,13 @@ impl PinDir {
     /// The pin of a hook's link. By number, because bpffs allows no dot in a name and devices do.
     pub fn link(&self, kind: HookKind, ifindex: u32) -> PathBuf {
         self.path.join(format!("{}_{ifindex}", kind.name()))
+    }
+
+    /// Where a link is pinned until it takes the place of the one before.
+    pub(super) fn next_link(&self, kind: HookKind, ifindex: u32) -> PathBuf {
+        let mut pin = self.link(kind, ifindex).into_os_string();
+        pin.push(NEXT);
+        pin.into()
     }
 
     /// Whether any map or link of steer is pinned here.
@@ -318,8 +328,11 @@ impl PinDir {
 
     /// The kernel's ids of the maps that are pinned here.
     pub(super) fn map_ids(&self) -> Vec<u32> {
-        let id = |path: &PathBuf| Some(MapInfo::from_pin(path).ok()?.id());
-        self.pins().iter().filter_map(id).collect()
+        // Links have ids of their own.
+        let maps = maps::ALL.iter().map(|name| self.map(name));
+        maps.filter(|path| is_ours(path))
+            .filter_map(|path| Some(MapInfo::from_pin(path).ok()?.id()))
+            .collect()
     }
 
     /// Everything here that is ours.
@@ -347,6 +360,7 @@ fn is_ours(pin: &Path) -> bool {
     let number = HookKind::ALL
         .iter()
         .find_map(|kind| name.strip_prefix(kind.name())?.strip_prefix('_'));
+    let number = number.map(|number| number.strip_suffix(NEXT).unwrap_or(number));
     number.is_some_and(|number| number.parse::<u32>().is_ok())
         && PinnedLink::from_pin(pin).is_ok_and(|link| FdLink::from(link).info().is_ok())
 }

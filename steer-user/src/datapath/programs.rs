@@ -93,15 +93,15 @@ pub fn place_of_filter(ingress: bool, priority: u16, handle: u32) -> Option<(Hoo
         .into_iter()
         .flat_map(|kind| HookOrder::ALL.map(|order| (kind, order)));
     places.find(|(kind, order)| {
-        is_filter(*kind, ingress, priority, handle) && priority == self::priority(*order)
+        ingress == (direction(*kind) == TcAttachType::Ingress)
+            && priority == self::priority(*order)
+            && handle == FILTER_HANDLE + *kind as u32
     })
 }
 
-/// Whether a filter on a clsact qdisc is one of steer's.
+/// Whether a filter on a clsact qdisc is at the place of a hook of steer's.
 pub fn is_filter(kind: HookKind, ingress: bool, priority: u16, handle: u32) -> bool {
-    ingress == (direction(kind) == TcAttachType::Ingress)
-        && [FILTER_PRIORITY_FIRST, FILTER_PRIORITY_LAST].contains(&priority)
-        && handle == FILTER_HANDLE + kind as u32
+    place_of_filter(ingress, priority, handle).is_some_and(|(found, _)| found == kind)
 }
 
 /// The loaded programs.
@@ -142,6 +142,9 @@ impl Programs {
         before: Option<&Hook>,
     ) -> Result<AttachKind> {
         let pin = pins.link(target.kind, target.ifindex);
+        let next = pins.next_link(target.kind, target.ifindex);
+        // Of a start that was killed.
+        detach_pinned(&next)?;
         let name = name_of(self.mode, target.kind, target.layer3);
         load::load_once(&mut self.ebpf, name)?;
         let program = load::program(&mut self.ebpf, name)?;
@@ -158,7 +161,7 @@ impl Programs {
             return Ok(before.attach);
         }
         if mode != AttachMode::Clsact {
-            match attach_tcx(program, target, &pin) {
+            match attach_tcx(program, target, &pin, &next) {
                 Err(DatapathError::Attach { source, .. })
                     if mode == AttachMode::Auto && is_unsupported(&source) =>
                 {
@@ -230,10 +233,13 @@ fn replace_linked(
     }
 }
 
+/// Attaches by a new link and pins it. One that is at another place among the programs goes only when its
+/// successor is there: whenever this process is killed, one of them is pinned.
 fn attach_tcx(
     program: &mut SchedClassifier,
     target: Target<'_>,
     pin: &std::path::Path,
+    next: &std::path::Path,
 ) -> Result<()> {
     let device = || target.name.to_owned();
     let order = match target.order {
@@ -256,9 +262,7 @@ fn attach_tcx(
         device: device(),
         source,
     })?;
-    // One at another place among the programs: it goes only now that its successor is there.
-    detach_pinned(pin)?;
-    link.pin(pin).map_err(|error| DatapathError::Link {
+    link.pin(next).map_err(|error| DatapathError::Link {
         device: device(),
         source: LinkError::SyscallError(match error {
             aya::pin::PinError::SyscallError(error) => error,
@@ -268,12 +272,26 @@ fn attach_tcx(
             },
         }),
     })?;
+    let former = link::open(pin).map_err(io_error(pin))?;
+    std::fs::rename(next, pin).map_err(io_error(pin))?;
+    if let Some(Err(error)) = former.map(link::detach) {
+        log::debug!("{}: {error}; the kernel does it later", pin.display());
+    }
     Ok(())
+}
+
+fn io_error(path: &std::path::Path) -> impl Fn(std::io::Error) -> DatapathError {
+    |source| DatapathError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Detaches what is behind a pin, if there is one, and removes the pin.
 fn detach_pinned(pin: &std::path::Path) -> Result<()> {
-    if let Err(error) = link::detach(pin) {
+    if let Ok(Some(link)) = link::open(pin)
+        && let Err(error) = link::detach(link)
+    {
         log::debug!("{}: {error}; removing the pin does it, too", pin.display());
     }
     remove_pin(pin)
@@ -282,10 +300,7 @@ fn detach_pinned(pin: &std::path::Path) -> Result<()> {
 /// Removes a pin, if it is there.
 fn remove_pin(pin: &std::path::Path) -> Result<()> {
     match std::fs::remove_file(pin) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(DatapathError::Io {
-            path: pin.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(io_error(pin)(source)),
         _ => Ok(()),
     }
 }
@@ -355,7 +370,7 @@ pub fn detach_filter(device: &str, kind: HookKind, order: HookOrder) -> Result<(
 /// Refuses a device on which another steer works: a program of our name that is not among `ours`.
 pub fn refuse_other_instance(device: &str, kind: HookKind, ours: &[u32]) -> Result<()> {
     let Ok((_, attached)) = SchedClassifier::query_tcx(device, direction(kind)) else {
-        // Without TCX there is nothing to ask; a filter of ours is found when attaching.
+        // Without TCX, or CAP_SYS_ADMIN, there is nothing to ask.
         return Ok(());
     };
     let is_other = |info: &&ProgramInfo| {
@@ -382,23 +397,41 @@ pub fn linked_program(pins: &PinDir, key: HookKey) -> Option<u32> {
     Some(FdLink::from(link).info().ok()?.program_id())
 }
 
-/// The ids of the programs that belong to these pins, known to the maps or not: what is behind a link
-/// here, and what works with a map that is pinned here. A filter's program has no link.
-pub fn own_programs(pins: &PinDir) -> Vec<u32> {
-    let behind = |path: &PathBuf| {
+/// The ids of the programs behind all pinned links, known to the maps or not.
+pub fn pinned_programs(pins: &PinDir) -> Vec<u32> {
+    let program = |path: &PathBuf| {
         let link = PinnedLink::from_pin(path).ok()?;
         Some(FdLink::from(link).info().ok()?.program_id())
     };
-    let links = pins.links();
+    pins.links().iter().filter_map(program).collect()
+}
+
+/// The ids of steer's programs that work with a map that is pinned here: those in filters, too.
+///
+/// Listing programs needs `CAP_SYS_ADMIN` (`bpf_obj_get_next_id`, `kernel/bpf/syscall.c`).
+pub fn programs_of_maps(pins: &PinDir) -> Result<Vec<u32>> {
     let maps = pins.map_ids();
-    let is_user = |program: &ProgramInfo| {
-        let used = program.map_ids().ok().flatten().unwrap_or_default();
-        used.iter().any(|map| maps.contains(map))
-    };
-    // What is unloaded meanwhile is nobody's.
-    let users = loaded_programs().flatten().filter(is_user);
-    let linked = links.iter().filter_map(behind);
-    linked.chain(users.map(|program| program.id())).collect()
+    let mut found = Vec::new();
+    for program in loaded_programs() {
+        let program = match program {
+            // Unloaded meanwhile.
+            Err(error) if is_not_found(&error) => continue,
+            program => program.map_err(DatapathError::Programs)?,
+        };
+        let used = program.map_ids().map_err(DatapathError::Programs)?;
+        let is_user = used
+            .unwrap_or_default()
+            .iter()
+            .any(|map| maps.contains(map));
+        if is_user && program.name_as_str().is_some_and(is_steer_name) {
+            found.push(program.id());
+        }
+    }
+    Ok(found)
+}
+
+fn is_not_found(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(error) if error.io_error.kind() == std::io::ErrorKind::NotFound)
 }
 
 fn clsact_link(

@@ -1,13 +1,14 @@
 //! Weights, admin states, ids and rehearsals.
 
 use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use steer_common::abi::TunnelId;
+use steer_common::abi::{FlowKey, TunnelId};
+use steer_common::hash::{bucket_of, flow_hash};
 use steer_tests::lab::wait;
 use steer_tests::steerctl::{FAR, Gateway, Sender};
 use steer_user::datapath::maps::Maps;
@@ -16,25 +17,41 @@ use steer_user::datapath::pins::PinDir;
 use crate::fixture::{flows, is_as_before, steer, test};
 
 /// The tunnel of each bucket of the first group.
-fn buckets(gateway: &Gateway) -> Result<Vec<TunnelId>> {
-    let maps = Maps::open(&PinDir::new(gateway.pin_dir()))?;
+fn buckets(maps: &Maps) -> Result<Vec<TunnelId>> {
     let table = maps.buckets(0)?.context("no buckets")?;
     Ok(table.buckets.to_vec())
 }
 
-/// Asserts that `explain` has some flows, which do not exist, use tunnels of this group.
-fn is_explained(gateway: &Gateway) -> Result<()> {
-    let known = ids(gateway)?;
-    for port in 20_000..20_010 {
-        let answer = gateway.json(&["explain", "tcp", &format!("10.1.0.9:{port}"), FAR])?;
+fn maps(gateway: &Gateway) -> Result<Maps> {
+    Ok(Maps::open(&PinDir::new(gateway.pin_dir()))?)
+}
+
+/// Asserts that `explain` has some flows, which do not exist, use the tunnels of their buckets. Gives the
+/// tunnel of each bucket.
+fn explained(gateway: &Gateway) -> Result<Vec<TunnelId>> {
+    let (maps, ids) = (maps(gateway)?, ids(gateway)?);
+    let (seed, buckets) = (maps.settings()?.seed, buckets(&maps)?);
+    for low_port in 20_000..20_010 {
+        let source = SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, 9), low_port);
+        let far: SocketAddrV4 = FAR.parse()?;
+        let key = FlowKey {
+            low_addr: source.ip().to_ipv6_mapped().octets(),
+            high_addr: far.ip().to_ipv6_mapped().octets(),
+            low_port,
+            high_port: far.port(),
+            protocol: 6,
+        };
+        let bucket = usize::try_from(bucket_of(flow_hash(seed, &key)))?;
+        let answer = gateway.json(&["explain", "tcp", &source.to_string(), FAR])?;
         ensure!(
             answer["existing"] == false && answer["reason"] == "hash",
             "{answer}"
         );
         let tunnel = answer["tunnel"].as_str().context("no tunnel")?;
-        ensure!(known.contains_key(tunnel), "{answer}");
+        let id = ids.get(tunnel).copied();
+        assert_eq!(id, Some(buckets[bucket].into()), "{source}: {answer}");
     }
-    Ok(())
+    Ok(buckets)
 }
 
 fn weight(tunnel: &Value) -> u64 {
@@ -49,7 +66,7 @@ fn agrees(gateway: &Gateway) -> Result<Vec<u64>> {
         .context("no tunnels")?;
     let weights: Vec<_> = tunnels.iter().map(weight).collect();
     let sum: u64 = weights.iter().sum();
-    let buckets = buckets(gateway)?;
+    let buckets = explained(gateway)?;
     for tunnel in tunnels {
         let share = tunnel["share"].as_f64().context("no share")?;
         let wanted = f64::from(u32::try_from(weight(tunnel))?) / f64::from(u32::try_from(sum)?);
@@ -152,9 +169,8 @@ test!(the_order_of_listing_does_not_matter, |name| {
             args.extend(["--tunnel", names[*index]]);
         }
         gateway.done(&args)?;
-        let found = buckets(&gateway)?;
+        let found = explained(&gateway)?;
         let ids = ids(&gateway)?;
-        is_explained(&gateway)?;
         gateway.done(&["detach"])?;
         Ok((found, serde_json::to_value(ids)?))
     };
@@ -207,7 +223,7 @@ test!(ids_are_kept, |name| {
         first,
         expect(&[("uplink", 2), ("wg0", 0), ("wg1", 1), ("wg2", 200)])
     );
-    let before = buckets(&gateway)?;
+    let before = buckets(&maps(&gateway)?)?;
     // Removal renumbers nobody, and moves nobody else's flows.
     let second = attach(&["wg1", "wg2", "uplink"])?;
     assert_eq!(second, expect(&[("uplink", 2), ("wg1", 1), ("wg2", 200)]));
@@ -219,14 +235,14 @@ test!(ids_are_kept, |name| {
             others().count(),
         )
     };
-    let (same, of) = stayed(&buckets(&gateway)?);
+    let (same, of) = stayed(&buckets(&maps(&gateway)?)?);
     assert!(same * 100 >= of * 97, "{same} of {of}");
     // The number that was wg0's goes to a newcomer last.
     let third = attach(&["spare", "wg1", "wg2", "uplink"])?;
     assert_eq!((third["uplink"], third["wg1"], third["wg2"]), (2, 1, 200));
     // With the first ones back, everything is as it was.
     assert_eq!(attach(&["wg2", "wg1", "uplink", "wg0"])?, first);
-    assert_eq!(buckets(&gateway)?, before);
+    assert_eq!(buckets(&maps(&gateway)?)?, before);
     gateway.done(&["detach"]).map(drop)
 });
 

@@ -101,7 +101,7 @@ const QUICK_PROGRAM: [(&str, &[&str]); 4] = [
     ("program_pins", &[]),
     ("program_wire", &[]),
 ];
-/// Of the lab tier, what looks at commands and not at how long packets take.
+/// Of the lab tier, what looks at commands more than at packets: its limits bear two tests at once.
 const PATIENT: [&str; 2] = ["steerctl", "doctor"];
 /// Of the vm tier's own tests, for every change.
 const QUICK_VM: [&str; 3] = ["attach::", "device::", "release::"];
@@ -113,7 +113,7 @@ fn job(target: &'static str, tier: Tier, names: &[&str], harness: &[String]) -> 
         Tier::Lab => 3_600,
         Tier::Vm => 900,
     };
-    // Labs share two emulated processors, and most judge by time: those run one test at a time.
+    // Labs share two emulated processors, and most judge packets by time: those run one test at a time.
     let is_patient = tier == Tier::Program || PATIENT.contains(&target);
     let threads = if is_patient { 2 } else { 1 };
     let mut arguments = vec![

@@ -56,8 +56,9 @@ const OPTIONAL_TOOLS: [&str; 24] = [
     "vtysh",
 ];
 /// Files and directories that tools read, where they are.
-const DATA: [&str; 10] = [
+const DATA: [&str; 11] = [
     "/usr/lib/frr",
+    "/usr/share/yang",
     "/etc/iproute2",
     "/usr/share/iproute2",
     "/usr/lib/x86_64-linux-gnu/xtables",

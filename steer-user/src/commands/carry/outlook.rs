@@ -108,7 +108,7 @@ impl Outlook {
         for error in detach::remove_everything(pins, Cause::Operator).await {
             log::warn!("{error}");
         }
-        // Its clsact qdiscs went along.
+        // Clsact qdiscs of its own went along.
         self.targets = HookTargets::ask(netlink, hook_devices(&self.plan), mode).await?;
         Ok(())
     }
@@ -153,8 +153,7 @@ async fn refuse_others(
     plan: &Plan,
     known: &[(HookKey, Hook)],
 ) -> Result<(), Failure> {
-    let mut ours = programs::own_programs(pins);
-    ours.extend(known.iter().map(|(_, hook)| hook.program_id));
+    let ours = hooks::own_programs(pins, known);
     for (attachment, _) in plan.attachments() {
         programs::refuse_other_instance(attachment.name, attachment.kind, &ours)?;
         let foreign = hooks::foreign_filter(netlink, attachment, known, &ours).await?;

@@ -15,7 +15,7 @@ use crate::{
         pins::PinDir,
         programs::{self, AttachMode, Programs, Target},
     },
-    net::{Devices, IngressQdisc, NetError, Netlink, TcFilter},
+    net::{Devices, IngressQdisc, NetError, Netlink},
     plan::{Attachment, Plan},
 };
 
@@ -306,29 +306,47 @@ async fn delete_if_empty(netlink: &Netlink, ifindex: u32) -> Result<(), NetError
     Ok(())
 }
 
-/// Removes the filters of these programs from all devices, wherever they are. Whose the qdiscs are is
-/// not known: those stay.
-pub(in crate::commands) async fn remove_filters_of(program_ids: &[u32]) -> Result<(), Failure> {
+/// Removes the filters of this namespace whose programs work with the maps of these pins, noted or not. Whose
+/// the qdiscs are is not known: those stay.
+pub(in crate::commands) async fn remove_filters_of_maps(pins: &PinDir) -> Result<(), Failure> {
     let netlink = Netlink::connect()?;
+    let mut programs = None;
     for device in netlink.devices().await?.iter() {
         for filter in netlink.clsact_filters(device.ifindex).await? {
-            let TcFilter {
-                ingress,
-                priority,
-                handle,
-                ..
-            } = filter;
-            let is_own = filter
-                .program_id
-                .is_some_and(|id| program_ids.contains(&id));
-            let place = programs::place_of_filter(ingress, priority, handle);
-            if let Some((kind, order)) = place.filter(|_| is_own) {
+            let place = programs::place_of_filter(filter.ingress, filter.priority, filter.handle);
+            let (Some((kind, order)), Some(id)) = (place, filter.program_id) else {
+                continue;
+            };
+            let own = match &programs {
+                Some(own) => own,
+                // Not before there is something to compare: not everybody may list programs.
+                None => programs.insert(programs::programs_of_maps(pins)?),
+            };
+            if own.contains(&id) {
                 programs::detach_filter(&device.name, kind, order)?;
-                log::info!("device {}: filter removed", device.name);
+                log::info!("device {}: a filter of ours is removed", device.name);
             }
         }
     }
     Ok(())
+}
+
+/// The programs that belong to these pins: behind a link, noted, or working with a map, as far as programs can be
+/// listed.
+pub(in crate::commands) fn own_programs(pins: &PinDir, known: &[(HookKey, Hook)]) -> Vec<u32> {
+    let mut ours = programs::pinned_programs(pins);
+    // A hook that was noted before its program was attached has none.
+    ours.extend(
+        known
+            .iter()
+            .map(|(_, hook)| hook.program_id)
+            .filter(|id| *id != 0),
+    );
+    match programs::programs_of_maps(pins) {
+        Ok(found) => ours.extend(found),
+        Err(error) => log::debug!("{error}"),
+    }
+    ours
 }
 
 /// The program of a filter of steer on a device's clsact qdisc that these pins do not know of, and whose
@@ -340,7 +358,7 @@ pub(in crate::commands) async fn foreign_filter(
     ours: &[u32],
 ) -> Result<Option<u32>, NetError> {
     let key = hook_key(attachment.kind, attachment.ifindex);
-    // Programs of filters are not told to those without CAP_SYS_ADMIN.
+    // `ours` has no filters' programs where programs cannot be listed.
     let is_known = known
         .iter()
         .any(|(other, hook)| *other == key && hook.attach != AttachKind::Tcx);
@@ -351,8 +369,7 @@ pub(in crate::commands) async fn foreign_filter(
     Ok(program.filter(|id| !ours.contains(id)))
 }
 
-/// The program of the filter of steer, this one's or another's, on a device's clsact qdisc; 0 if the kernel
-/// does not tell.
+/// The program of the filter of steer, this one's or another's, on a device's clsact qdisc.
 pub(in crate::commands) async fn program_of_filter(
     netlink: &Netlink,
     kind: HookKind,
@@ -362,5 +379,5 @@ pub(in crate::commands) async fn program_of_filter(
     let own = filters
         .iter()
         .find(|filter| programs::is_filter(kind, filter.ingress, filter.priority, filter.handle));
-    Ok(own.map(|filter| filter.program_id.unwrap_or(0)))
+    Ok(own.and_then(|filter| filter.program_id))
 }

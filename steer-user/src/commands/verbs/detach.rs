@@ -14,7 +14,6 @@ use crate::{
         DatapathError,
         maps::{self, Maps},
         pins::PinDir,
-        programs,
     },
     net::Netlink,
     output::DetachReport,
@@ -87,7 +86,9 @@ fn report_first(errors: Vec<Failure>) -> Result<(), Failure> {
 /// so that one does not keep the rest.
 pub(in crate::commands) async fn remove_everything(pins: &PinDir, cause: Cause) -> Vec<Failure> {
     let mut errors = Vec::new();
-    match maps_of_any_layout(pins) {
+    let maps = maps_of_any_layout(pins);
+    let is_whole = matches!(maps, Ok(Some(_)));
+    match maps {
         Ok(Some(mut maps)) => {
             errors.extend(remove_hooks(pins, &mut maps, cause).await);
             // Packets are marked until here. If this fails, the pins tell the next one what is left.
@@ -101,10 +102,16 @@ pub(in crate::commands) async fn remove_everything(pins: &PinDir, cause: Cause) 
             for (key, hook) in Maps::pinned_hooks(pins).unwrap_or_default() {
                 errors.extend(hooks::remove(pins, key, &hook).await.err());
             }
-            let own = programs::own_programs(pins);
-            errors.extend(hooks::remove_filters_of(&own).await.err());
         }
         Err(error) => errors.push(error.into()),
+    }
+    // Filters are the only hooks that do not go with their pins, by which alone they can be told.
+    if let Err(error) = hooks::remove_filters_of_maps(pins).await {
+        if !is_whole {
+            errors.push(error);
+            return errors;
+        }
+        log::debug!("{error}");
     }
     errors.extend(pins.remove().into_iter().map(Failure::from));
     errors

@@ -27,7 +27,7 @@ use crate::{
 /// How often `--follow` looks.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How much later than its event a time that was shown may seem: clocks are not read at once, and are set.
+/// How much later than its event a time that was shown may seem: clocks are not read at once.
 const TIME_ERROR: Duration = Duration::from_millis(1);
 
 /// `steerctl events`.

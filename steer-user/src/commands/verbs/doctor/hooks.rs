@@ -3,7 +3,11 @@
 use steer_common::abi::{AttachKind, Hook, HookKey, HookKind};
 
 use crate::{
-    commands::{Failure, owned::hooks::foreign_filter, state::hook_key},
+    commands::{
+        Failure,
+        owned::hooks::{foreign_filter, own_programs},
+        state::hook_key,
+    },
     datapath::{
         DatapathError,
         maps::Maps,
@@ -39,8 +43,7 @@ pub(super) async fn read(
         let device = devices.by_name(name)?;
         Some((device.name.as_str(), device.ifindex, device.layer3))
     });
-    let mut ours = programs::own_programs(pins);
-    ours.extend(noted.iter().map(|(_, hook)| hook.program_id));
+    let ours = own_programs(pins, &noted);
     let mut found = Vec::new();
     for attachment in plan::attachments(steered.mode, &tunnels, lan) {
         let place = Place {
