@@ -39,7 +39,7 @@ pub(super) fn open(pin: &Path) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Detaches a link.
-pub(super) fn detach(link: OwnedFd) -> io::Result<()> {
+pub(super) fn detach(link: &OwnedFd) -> io::Result<()> {
     let attributes = u32::try_from(link.as_raw_fd()).map_err(io::Error::other)?;
     bpf(DETACH, &attributes).map(drop)
 }

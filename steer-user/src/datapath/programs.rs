@@ -274,7 +274,7 @@ fn attach_tcx(
     })?;
     let former = link::open(pin).map_err(io_error(pin))?;
     std::fs::rename(next, pin).map_err(io_error(pin))?;
-    if let Some(Err(error)) = former.map(link::detach) {
+    if let Some(Err(error)) = former.as_ref().map(link::detach) {
         log::debug!("{}: {error}; the kernel does it later", pin.display());
     }
     Ok(())
@@ -290,7 +290,7 @@ fn io_error(path: &std::path::Path) -> impl Fn(std::io::Error) -> DatapathError 
 /// Detaches what is behind a pin, if there is one, and removes the pin.
 fn detach_pinned(pin: &std::path::Path) -> Result<()> {
     if let Ok(Some(link)) = link::open(pin)
-        && let Err(error) = link::detach(link)
+        && let Err(error) = link::detach(&link)
     {
         log::debug!("{}: {error}; removing the pin does it, too", pin.display());
     }

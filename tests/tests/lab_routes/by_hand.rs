@@ -192,7 +192,7 @@ fn a_thousand_flaps() -> anyhow::Result<()> {
         let epochs = status.groups[0].epoch - epoch;
         println!("1,000 changes, {epochs} epochs: 0 flows moved");
         assert!(
-            epochs > 100 / u64::from(wait::slowness()),
+            epochs > 100 / wait::slowness(),
             "only {epochs} changes were applied"
         );
         assert_eq!(after.moved_since(&before, &flows), []);

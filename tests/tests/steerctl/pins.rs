@@ -32,8 +32,8 @@ fn text(path: &Path) -> String {
 }
 
 /// Says that the pins are of another layout; `None` where there is no bpftool.
-fn set_layout(gateway: &Gateway, version: &str) -> Result<Option<()>> {
-    let settings = text(&gateway.pin("settings"));
+fn set_layout(pin_dir: &Path, version: &str) -> Result<Option<()>> {
+    let settings = text(&pin_dir.join("settings"));
     let mut update = vec!["map", "update", "pinned", &settings];
     update.extend(["key", "0", "0", "0", "0", "value", version, "0", "0", "0"]);
     // Only the version matters, whatever follows it.
@@ -48,7 +48,7 @@ test!(a_start_killed_before_its_last_step, |name| {
         let args = steer("attach", &["--attach", attach]);
         let unfinished = || -> Result<Option<()>> {
             gateway.done(&args)?;
-            set_layout(&gateway, "0")
+            set_layout(&gateway.pin_dir(), "0")
         };
         if unfinished()?.is_none() {
             println!("SKIP {name}: needs bpftool");
@@ -68,7 +68,7 @@ test!(pins_of_another_layout, |name| {
     let gateway = Gateway::up(name, 2)?;
     let before = gateway.traces()?;
     gateway.done(&steer("attach", &[]))?;
-    if set_layout(&gateway, "77")?.is_none() {
+    if set_layout(&gateway.pin_dir(), "77")?.is_none() {
         println!("SKIP {name}: needs bpftool");
         return Ok(());
     }
@@ -229,6 +229,36 @@ test!(another_instance_by_clsact, |name| second_instance(
 test!(another_instance_the_other_way, |name| {
     second_instance(name, "tcx", "clsact")?;
     second_instance(name, "clsact", "tcx")
+});
+
+// What is found without its own notes is its own: maps, links and programs have numbers that are alike.
+test!(beside_another_instance_whose_pins_cannot_be_read, |name| {
+    let gateway = Gateway::up(name, 4)?;
+    gateway.ip(&[
+        "link", "add", "lan1", "up", "type", "veth", "peer", "name", "host1",
+    ])?;
+    for device in ["lan1", "wg2", "wg3"] {
+        let args = ["qdisc", "add", "dev", device, "clsact"];
+        gateway.host().output("tc", &args)?;
+    }
+    let other = gateway.dir().join("other");
+    let at_other = |args: &[&str]| Outcome::of(gateway.command_at(&other).args(args))?.done();
+    for &attach in attach_modes() {
+        gateway.done(&steer("attach", &["--attach", "clsact"]))?;
+        let before = gateway.traces()?;
+        let there = ["--iface", "lan1", "--tunnel", "wg2", "--tunnel", "wg3"];
+        let prefix = ["--prefix", "10.7.0.0/16", "--max-flows", "65536"];
+        let start = ["attach", "--attach", attach];
+        at_other(&[&start[..], &there, &prefix].concat())?;
+        if set_layout(&other, "77")?.is_none() {
+            println!("SKIP {name}: needs bpftool");
+            return Ok(());
+        }
+        at_other(&["detach"])?;
+        assert_eq!(gateway.traces()?, before, "{attach}");
+        gateway.done(&["detach"])?;
+    }
+    Ok(())
 });
 
 test!(a_clsact_that_was_there_stays, |name| {

@@ -29,7 +29,7 @@ const WANTED: &str = "
     sch_tbf sch_htb sch_fq sch_fq_codel
     nf_tables nft_ct nft_nat nft_masq nft_redir nft_reject nft_reject_inet nft_limit nft_log nft_fib
     nft_fib_inet nft_flow_offload nft_socket nft_tproxy nft_compat nft_chain_nat nft_counter nft_quota
-    nft_hash nft_numgen nf_flow_table_inet
+    nft_hash nft_numgen nft_objref nf_flow_table_inet
     nf_conntrack nf_conntrack_netlink nf_defrag_ipv6
     ip_tables ip6_tables iptable_filter iptable_mangle iptable_nat iptable_raw
     ip6table_filter ip6table_mangle ip6table_nat ip6table_raw

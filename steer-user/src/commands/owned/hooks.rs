@@ -311,7 +311,7 @@ async fn delete_if_empty(netlink: &Netlink, ifindex: u32) -> Result<(), NetError
 pub(in crate::commands) async fn remove_filters_of_maps(pins: &PinDir) -> Result<(), Failure> {
     let netlink = Netlink::connect()?;
     let mut programs = None;
-    for device in netlink.devices().await?.iter() {
+    for device in &netlink.devices().await? {
         for filter in netlink.clsact_filters(device.ifindex).await? {
             let place = programs::place_of_filter(filter.ingress, filter.priority, filter.handle);
             let (Some((kind, order)), Some(id)) = (place, filter.program_id) else {
