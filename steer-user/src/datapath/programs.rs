@@ -241,6 +241,7 @@ fn attach_tcx(
     pin: &std::path::Path,
     next: &std::path::Path,
 ) -> Result<()> {
+    let former = link::open(pin).map_err(io_error(pin))?;
     let device = || target.name.to_owned();
     let order = match target.order {
         HookOrder::First => LinkOrder::first(),
@@ -272,8 +273,10 @@ fn attach_tcx(
             },
         }),
     })?;
-    let former = link::open(pin).map_err(io_error(pin))?;
-    std::fs::rename(next, pin).map_err(io_error(pin))?;
+    if let Err(error) = std::fs::rename(next, pin) {
+        detach_pinned(next)?;
+        return Err(io_error(pin)(error));
+    }
     if let Some(Err(error)) = former.as_ref().map(link::detach) {
         log::debug!("{}: {error}; the kernel does it later", pin.display());
     }
