@@ -6,9 +6,8 @@ use anyhow::{Context as _, Result};
 pub(crate) use steer_tests::gateway_test as test;
 use steer_tests::steerctl::{Gateway, Reader, Refusal, Seen};
 
-/// What most tests steer: `lan0` into `wg0` and `wg1`. Large flow tables are for tests of their own: the
-/// kernel takes its time to make them and to walk through them.
-pub(crate) const STEER: [&str; 12] = [
+/// What most tests steer: `lan0` into `wg0` and `wg1`.
+pub(crate) const STEER: [&str; 10] = [
     "--iface",
     "lan0",
     "--tunnel",
@@ -19,9 +18,10 @@ pub(crate) const STEER: [&str; 12] = [
     "10.2.0.0/16",
     "--seed",
     "7",
-    "--max-flows",
-    "65536",
 ];
+
+/// The kernel takes its time to make larger flow tables and to walk through them.
+const SMALL: [&str; 2] = ["--max-flows", "65536"];
 
 /// A command that must be refused: arguments, exit status, message and hint.
 pub(crate) type Case<'a> = (&'a str, i32, &'a str, Option<&'a str>);
@@ -50,9 +50,14 @@ pub(crate) fn all_refused(gateway: &Gateway, cases: &[Case<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// `STEER`, behind a verb and before more.
+/// `STEER`, behind a verb and before more; with a small flow table, if none is asked for.
 pub(crate) fn steer<'a>(verb: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    [&[verb], &STEER[..], more].concat()
+    let size = if more.contains(&SMALL[0]) {
+        &[][..]
+    } else {
+        &SMALL
+    };
+    [&[verb], &STEER[..], size, more].concat()
 }
 
 /// Makes the kernel forward what steer leaves to it, by `wg0`.

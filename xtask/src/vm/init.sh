@@ -10,7 +10,6 @@ ln -s /proc/self/fd /dev/fd
 mkdir -p /dev/pts /dev/shm /run/netns /run/lock /var/run/frr
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
-mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t bpf bpf /sys/fs/bpf
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -18,6 +17,8 @@ mount -t cgroup2 cgroup2 /sys/fs/cgroup
 echo 20000 > /proc/sys/net/core/netdev_max_backlog
 mount -t tracefs tracefs /sys/kernel/tracing
 mkdir -p /run/netns /run/lock /run/frr
+# No mount: the repository may be below it.
+mkdir -p /tmp
 chmod 1777 /tmp
 # Its device file comes with the module, which is loaded by opening the file.
 modprobe tun
