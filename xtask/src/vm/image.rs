@@ -45,9 +45,9 @@ pub(crate) fn write(
     purpose: &Purpose<'_>,
     to: &Path,
 ) -> Result<()> {
-    let modules = work.file(&format!("{}.modules", kernel.wanted));
+    let modules = work.file("modules");
     modules::collect(kernel, &modules)?;
-    let payload = work.file(&format!("{}.payload", kernel.wanted));
+    let payload = work.file("payload.cpio");
     let binaries = [
         programs.path("steerctl")?.clone(),
         programs.path("steer-lab")?.clone(),

@@ -23,7 +23,6 @@ use std::{
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
-    thread,
     time::Instant,
 };
 
@@ -61,7 +60,7 @@ pub(crate) fn command(args: &VmArgs) -> Result<ExitCode> {
     Ok(test::close(&runs, &tables, test::is_strict(args.no_skip)))
 }
 
-/// Runs the tests on the kernels. Gives what they came to, and the tables.
+/// Runs the tests on the kernels, one after the other. Gives what they came to, and the tables.
 pub(crate) fn run(request: &Request) -> (Vec<Tally>, String) {
     if let Some(missing) = missing() {
         return (vec![Tally::skipped_tier("vm", &missing)], String::new());
@@ -95,10 +94,14 @@ fn reports(request: &Request) -> Result<Vec<Report>> {
     // Others may fetch while these run.
     drop(cache);
     let base = image::base(&work)?;
-    let report = |(wanted, kernel): (&String, Result<Kernel>)| {
+    let mut reports = Vec::new();
+    for (wanted, kernel) in kernels {
         let kernel = match kernel {
             Ok(kernel) => kernel,
-            Err(error) => return absent(wanted, &error, request.are_named),
+            Err(error) => {
+                reports.push(absent(wanted, &error, request.are_named));
+                continue;
+            }
         };
         let jobs = request.jobs(wanted);
         let mut report = Report::new(&kernel, &jobs);
@@ -111,22 +114,9 @@ fn reports(request: &Request) -> Result<Vec<Report>> {
                 report.cut_short(&format!("{error:#}"));
             }
         }
-        report
-    };
-    if !request.at_once() {
-        return Ok(kernels.into_iter().map(report).collect());
+        reports.push(report);
     }
-    thread::scope(|scope| {
-        let machines: Vec<_> = kernels
-            .into_iter()
-            .map(|kernel| scope.spawn(|| report(kernel)))
-            .collect();
-        let reports = machines.into_iter().map(|machine| {
-            let ended = machine.join();
-            ended.map_err(|_| anyhow::anyhow!("a machine's thread died"))
-        });
-        reports.collect()
-    })
+    Ok(reports)
 }
 
 /// A kernel that could not be had. Only one that nobody named may be missing from the archives.
@@ -149,15 +139,17 @@ fn one(machine: &Machine, report: &mut Report) {
     } = &machine.kernel;
     say("vm", &format!("kernel {wanted} ({version})"));
     let started = Instant::now();
+    let mut out = io::stdout().lock();
     let result = machine.run(report.patience(), |text| {
         // A reader who left does not end the tests.
         let _ = writeln!(
-            io::stdout(),
+            out,
             "{:>6.1} {wanted}| {text}",
             started.elapsed().as_secs_f32(),
         );
         report.read(text)
     });
+    drop(out);
     let reason = match result {
         Err(error) => Some(format!("{error:#}")),
         Ok(()) if !report.is_whole() => Some("the machine ended before its tests".to_owned()),
@@ -221,7 +213,7 @@ fn machine(
         fs::create_dir_all(&kept).with_context(|| kept.display().to_string())?;
         kept.join(format!("{wanted}.initramfs"))
     } else {
-        work.file(&format!("{wanted}.initramfs"))
+        work.file("initramfs")
     };
     let console = match purpose {
         image::Purpose::Tests(..) => work::dir().join(format!("{wanted}.console")),

@@ -122,11 +122,6 @@ impl Request {
         Ok(self)
     }
 
-    /// Whether all machines run at the same time: not where tests judge by it.
-    pub(crate) fn at_once(&self) -> bool {
-        self.extent == Extent::Quick
-    }
-
     /// The runs on a kernel.
     pub(crate) fn jobs(&self, kernel: &str) -> Vec<Job> {
         let mut jobs = plan::jobs(kernel, self.tier, self.extent, &self.harness);
