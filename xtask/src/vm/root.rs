@@ -56,7 +56,7 @@ const OPTIONAL_TOOLS: [&str; 24] = [
     "vtysh",
 ];
 /// Files and directories that tools read, where they are.
-const DATA: [&str; 11] = [
+const DATA: [&str; 12] = [
     "/usr/lib/frr",
     "/usr/share/yang",
     "/etc/iproute2",
@@ -68,6 +68,7 @@ const DATA: [&str; 11] = [
     "/etc/passwd",
     "/etc/group",
     "/etc/frr/daemons",
+    "/usr/lib/x86_64-linux-gnu/security/pam_permit.so",
 ];
 /// Loaded by name, so that `ldd` does not tell.
 const LOADED: [&str; 1] = ["libnss_files.so.2"];
@@ -99,6 +100,11 @@ pub(crate) fn base<W: Write>(archive: &mut Archive<W>) -> Result<()> {
     archive.file("init", 0o755, INIT.as_bytes())?;
     archive.link("usr/bin/sh", "dash")?;
     archive.file("etc/hosts", 0o644, b"127.0.0.1 localhost\n::1 localhost\n")?;
+    // vtysh asks PAM, also for root.
+    for service in ["frr", "other"] {
+        let all = b"auth sufficient pam_permit.so\naccount sufficient pam_permit.so\n";
+        archive.file(&format!("etc/pam.d/{service}"), 0o644, all)?;
+    }
 
     let mut binaries = Vec::new();
     for name in TOOLS {
