@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -14,8 +13,9 @@ use tokio::time::timeout;
 
 use crate::lab::{Family, Lab, Side, wait};
 
+use super::clients::Clients;
 use super::server::{SINK_PORT, Server};
-use super::{new_flow_id, raise_file_limit, runtime};
+use super::{new_flow_id, raise_file_limit};
 
 /// Bytes that wait in a socket before they are in flight: few, so that a flow ends quickly.
 static UNSENT_BYTES: u32 = 32 * 1024;
@@ -27,8 +27,7 @@ const PORTS: std::ops::Range<u16> = 61_000..65_000;
 #[derive(Debug)]
 pub struct Bulk {
     flows: Vec<u64>,
-    stop: Option<watch::Sender<()>>,
-    thread: Option<JoinHandle<Result<()>>>,
+    clients: Clients,
 }
 
 impl Bulk {
@@ -38,34 +37,19 @@ impl Bulk {
         raise_file_limit();
         let flows: Vec<_> = (0..count).map(|_| new_flow_id()).collect();
         let to = SocketAddr::new(Side::B.host(family), SINK_PORT);
-        let (stop, stopped) = watch::channel(());
-        let thread = std::thread::Builder::new().name("bulk".into()).spawn({
-            let host = lab.client().clone();
-            let flows: Vec<_> = flows.iter().map(|flow| (next_port(lab), *flow)).collect();
-            move || -> Result<()> {
-                host.enter()?;
-                runtime()?.block_on(async {
-                    let tasks: Vec<_> = flows
-                        .into_iter()
-                        .map(|(port, flow)| tokio::spawn(send(to, port, flow, stopped.clone())))
-                        .collect();
-                    for task in tasks {
-                        task.await??;
-                    }
-                    Ok(())
-                })
-            }
+        let ports: Vec<_> = flows.iter().map(|flow| (next_port(lab), *flow)).collect();
+        let clients = Clients::start(lab, "bulk", move |stopped| {
+            let flows = ports.into_iter();
+            flows
+                .map(|(port, flow)| send(to, port, flow, stopped.clone()))
+                .collect()
         })?;
-        let mut bulk = Self {
-            flows,
-            stop: Some(stop),
-            thread: Some(thread),
-        };
+        let mut bulk = Self { flows, clients };
         wait::until(
             &format!("{count} TCP flows to {to}"),
             Duration::from_secs(15),
             || {
-                bulk.check()?;
+                bulk.clients.check()?;
                 Ok(bulk
                     .bytes(server)
                     .iter()
@@ -89,32 +73,11 @@ impl Bulk {
         let (before, start) = (self.bytes(server), Instant::now());
         wait::pause(duration)?;
         let (after, elapsed) = (self.bytes(server), start.elapsed());
-        self.check()?;
+        self.clients.check()?;
         Ok(mbit(
             after.iter().sum::<u64>() - before.iter().sum::<u64>(),
             elapsed,
         ))
-    }
-
-    /// Fails if a flow broke.
-    fn check(&mut self) -> Result<()> {
-        if !self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
-            return Ok(());
-        }
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Bulk {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

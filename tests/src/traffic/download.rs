@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -13,15 +12,15 @@ use tokio::sync::watch;
 use crate::lab::{Family, Lab, Side, wait};
 
 use super::bulk::{connect, mbit, next_port};
+use super::clients::Clients;
+use super::raise_file_limit;
 use super::server::SOURCE_PORT;
-use super::{raise_file_limit, runtime};
 
 /// Flows that run until this value is dropped. The client opens them.
 #[derive(Debug)]
 pub struct Download {
     received: Arc<Vec<AtomicU64>>,
-    stop: Option<watch::Sender<()>>,
-    thread: Option<JoinHandle<Result<()>>>,
+    clients: Clients,
 }
 
 impl Download {
@@ -30,35 +29,18 @@ impl Download {
         raise_file_limit();
         let received: Arc<Vec<_>> = Arc::new((0..count).map(|_| AtomicU64::new(0)).collect());
         let to = SocketAddr::new(Side::B.host(family), SOURCE_PORT);
-        let (stop, stopped) = watch::channel(());
-        let thread = std::thread::Builder::new().name("download".into()).spawn({
-            let (host, received) = (lab.client().clone(), Arc::clone(&received));
-            let ports: Vec<_> = (0..count).map(|_| next_port(lab)).collect();
-            move || -> Result<()> {
-                host.enter()?;
-                runtime()?.block_on(async {
-                    let tasks: Vec<_> = (0..)
-                        .zip(ports)
-                        .map(|(n, port)| {
-                            let (received, stopped) = (Arc::clone(&received), stopped.clone());
-                            tokio::spawn(receive(to, port, received, n, stopped))
-                        })
-                        .collect();
-                    for task in tasks {
-                        task.await??;
-                    }
-                    Ok(())
-                })
-            }
+        let ports: Vec<_> = (0..count).map(|_| next_port(lab)).collect();
+        let counters = Arc::clone(&received);
+        let clients = Clients::start(lab, "download", move |stopped| {
+            let flows = (0..).zip(ports);
+            flows
+                .map(|(n, port)| receive(to, port, Arc::clone(&counters), n, stopped.clone()))
+                .collect()
         })?;
-        let mut download = Self {
-            received,
-            stop: Some(stop),
-            thread: Some(thread),
-        };
+        let mut download = Self { received, clients };
         let what = format!("{count} TCP flows from {to}");
         wait::until(&what, Duration::from_secs(15), || {
-            download.check()?;
+            download.clients.check()?;
             let mut all = download.received.iter();
             Ok(all
                 .all(|bytes| bytes.load(Ordering::Relaxed) > 0)
@@ -72,34 +54,13 @@ impl Download {
         let (before, start) = (self.bytes(), Instant::now());
         wait::pause(duration)?;
         let (after, elapsed) = (self.bytes(), start.elapsed());
-        self.check()?;
+        self.clients.check()?;
         Ok(mbit(after - before, elapsed))
     }
 
     fn bytes(&self) -> u64 {
         let all = self.received.iter();
         all.map(|bytes| bytes.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Fails if a flow broke.
-    fn check(&mut self) -> Result<()> {
-        if !self.thread.as_ref().is_some_and(JoinHandle::is_finished) {
-            return Ok(());
-        }
-        match self.thread.take().map(JoinHandle::join) {
-            Some(Ok(result)) => result,
-            Some(Err(panic)) => std::panic::resume_unwind(panic),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

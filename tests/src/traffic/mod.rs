@@ -6,6 +6,7 @@
 
 mod bulk;
 mod burst;
+mod clients;
 mod datagrams;
 mod download;
 mod inject;
