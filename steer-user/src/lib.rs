@@ -8,3 +8,4 @@ pub mod net;
 pub mod output;
 pub mod plan;
 pub mod sys;
+pub mod wall_clock;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -52,21 +52,6 @@ pub fn now_ns() -> u64 {
     // It is there on every Linux.
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC);
     now.map_or(0, |now| nanos(now.into()))
-}
-
-/// The wall clock's time when [`now_ns`] was 0, as it is set now.
-///
-/// Two clocks cannot be read at once: of a few tries, the one with the shortest time in between counts, so
-/// that a process that has to wait in the middle does not see another past.
-pub fn wall_clock_zero() -> SystemTime {
-    let tries = std::iter::repeat_with(|| {
-        let before = now_ns();
-        let wall = SystemTime::now();
-        (now_ns() - before, wall, before)
-    });
-    let shortest = tries.take(3).min_by_key(|(took, ..)| *took);
-    let zero = shortest.and_then(|(_, wall, at)| wall.checked_sub(Duration::from_nanos(at)));
-    zero.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// A number that nobody can guess.
@@ -188,15 +173,6 @@ pub fn parse_memory(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn both_clocks_tell_the_same_moment() {
-        let before = SystemTime::now();
-        let told = wall_clock_zero() + Duration::from_nanos(now_ns());
-        let after = SystemTime::now();
-        let slack = Duration::from_millis(100);
-        assert!(before - slack < told && told < after + slack, "{told:?}");
-    }
 
     #[test]
     fn releases() {

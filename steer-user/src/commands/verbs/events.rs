@@ -21,7 +21,8 @@ use crate::{
     },
     output::{self, EventReport, Happening, MovedFlow, NameBook, collapse, moved_flow},
     plan::Since,
-    sys::{nanos, now_ns, wall_clock_zero},
+    sys::{nanos, now_ns},
+    wall_clock,
 };
 
 /// How often `--follow` looks.
@@ -142,7 +143,7 @@ fn since_ns(since: Since) -> u64 {
         // What lies ahead has not happened yet.
         Since::At(at) => {
             let start = at.checked_sub(TIME_ERROR).unwrap_or(at);
-            let start = start.duration_since(wall_clock_zero());
+            let start = start.duration_since(wall_clock::zero());
             now.min(nanos(start.unwrap_or_default()))
         }
     }
@@ -231,7 +232,7 @@ impl Reader {
             });
             moved_flow(key, local)
         };
-        let zero = wall_clock_zero();
+        let zero = wall_clock::zero();
         let time = |at_ns: u64| {
             let at = zero.checked_add(Duration::from_nanos(at_ns));
             humantime::format_rfc3339_millis(at.unwrap_or(zero)).to_string()
