@@ -19,11 +19,8 @@ use std::{
     thread,
 };
 
-/// The package.
+/// The package, whose binaries become files in `OUT_DIR`.
 const EBPF: &str = "steer-ebpf";
-
-/// Its binaries, and the files in `OUT_DIR`.
-const OBJECTS: [&str; 2] = [EBPF, "steer-bench-ebpf"];
 
 /// The profile of the object, in the workspace's `Cargo.toml`.
 const PROFILE: &str = "ebpf";
@@ -59,16 +56,7 @@ fn build() -> Result<(), String> {
     }
 
     let tools = Tools::read(&tools_file)?;
-    let executables = tools.compile(root)?;
-    for name in OBJECTS {
-        let executable = executables
-            .get(name)
-            .ok_or_else(|| format!("cargo named no executable {name}"))?;
-        let object = out_dir.join(name);
-        fs::copy(executable, &object)
-            .map_err(|e| format!("{} to {}: {e}", executable.display(), object.display()))?;
-    }
-    Ok(())
+    tools.compile(root, &out_dir)
 }
 
 /// The tools that `cargo xtask setup` chose.
@@ -124,8 +112,8 @@ impl Tools {
         })
     }
 
-    /// Compiles the objects and returns where cargo put them, by name.
-    fn compile(&self, root: &Path) -> Result<BTreeMap<String, PathBuf>, String> {
+    /// Compiles the objects and leaves them in a directory.
+    fn compile(&self, root: &Path, out_dir: &Path) -> Result<(), String> {
         let profile = variable("PROFILE")?;
         let endian = match variable("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
             "big" => "bpfeb",
@@ -140,9 +128,12 @@ impl Tools {
             .arg(format!("--target={endian}-unknown-none"))
             // Its own directory: in the outer cargo's it would wait for that one's
             // lock for ever; in OUT_DIR, `core` would be built again for every
-            // set of features with which this script is run.
+            // profile and set of features with which this script is run.
             .arg("--target-dir")
-            .arg(root.join("target/ebpf").join(&profile));
+            .arg(root.join("target/ebpf"))
+            // While that is locked: another build there may be of other features.
+            .args(["-Z", "unstable-options", "--artifact-dir"])
+            .arg(out_dir);
         // Per-packet diagnostics are compiled out of release objects.
         if profile == "debug" {
             command.args(["--features", "log"]);
@@ -187,7 +178,7 @@ impl Tools {
 
 /// Runs the nested cargo: warnings go to the outer cargo as they come, errors
 /// become part of the reason.
-fn run(command: &mut Command) -> Result<BTreeMap<String, PathBuf>, String> {
+fn run(command: &mut Command) -> Result<(), String> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -204,32 +195,21 @@ fn run(command: &mut Command) -> Result<BTreeMap<String, PathBuf>, String> {
         text
     });
 
-    let mut executables = BTreeMap::new();
     let mut errors = String::new();
     for line in child.stdout.take().into_iter().flat_map(lines) {
         let Ok(message) = serde_json::from_str::<serde_json::Value>(&line) else {
             println!("cargo::warning={line}");
             continue;
         };
-        match message["reason"].as_str() {
-            Some("compiler-artifact") => {
-                let name = message["target"]["name"].as_str().unwrap_or_default();
-                if let Some(path) = message["executable"].as_str() {
-                    executables.insert(name.to_owned(), PathBuf::from(path));
-                }
+        // Of all messages only the compiler's have a level.
+        let rendered = message["message"]["rendered"].as_str().unwrap_or_default();
+        if message["message"]["level"] == "error" {
+            errors.push('\n');
+            errors.push_str(rendered.trim_end());
+        } else if message["message"]["level"] == "warning" {
+            for line in rendered.lines().filter(|line| !line.is_empty()) {
+                println!("cargo::warning={line}");
             }
-            Some("compiler-message") => {
-                let rendered = message["message"]["rendered"].as_str().unwrap_or_default();
-                if message["message"]["level"] == "error" {
-                    errors.push('\n');
-                    errors.push_str(rendered.trim_end());
-                } else if message["message"]["level"] == "warning" {
-                    for line in rendered.lines().filter(|line| !line.is_empty()) {
-                        println!("cargo::warning={line}");
-                    }
-                }
-            }
-            _ => {}
         }
     }
 
@@ -238,7 +218,7 @@ fn run(command: &mut Command) -> Result<BTreeMap<String, PathBuf>, String> {
     if !status.success() {
         return Err(format!("{status}{errors}\n{stderr}"));
     }
-    Ok(executables)
+    Ok(())
 }
 
 /// What cargo said, less its right-aligned "Compiling …" lines.

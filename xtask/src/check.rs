@@ -95,7 +95,7 @@ fn ebpf_lints() -> Result<()> {
                 .current_dir(repo::root())
                 .args(["--locked", "--profile", "ebpf", "-Z", "build-std=core"])
                 .args(["--target", "bpfel-unknown-none", "--target-dir"])
-                .arg(repo::root().join("target/ebpf-check"))
+                .arg(repo::root().join("target/ebpf"))
                 .args(features)
                 .args(["--", "-D", "warnings"])
                 .env("CARGO", toolchain.cargo())

@@ -66,9 +66,10 @@ pub(crate) const PROGRAM: [&str; 5] = [
     "program_wire",
 ];
 /// The targets of the lab tier, and in how many threads. Labs share the machine's two or more cores
-/// and its clock: where speed is judged, one test at a time.
+/// and its clock: where speed is judged, one test at a time; what waits for the kernel most of its time has more
+/// threads than there are cores.
 pub(crate) const LAB: [(&str, u32); 13] = [
-    ("steerctl", 2),
+    ("steerctl", 4),
     ("config", 1),
     ("crash", 1),
     ("doctor", 2),
@@ -120,11 +121,13 @@ pub(crate) fn command(args: &TestArgs) -> Result<ExitCode> {
         match tier {
             Tier::Host => runs.extend(host(&args.harness)),
             Tier::Program => {
+                build_together(&PROGRAM);
                 for target in PROGRAM {
                     runs.push(privileged(target, &[], &args.harness));
                 }
             }
             Tier::Lab => {
+                build_together(&LAB.map(|(target, _)| target));
                 for (target, threads) in LAB {
                     let threads = format!("--test-threads={threads}");
                     runs.push(privileged(target, &[&threads], &args.harness));
@@ -172,23 +175,39 @@ fn host(harness: &[String]) -> [Tally; 2] {
         .map(|mut command| settled("host", stream("host", &mut command, &[], harness)))
 }
 
+/// Builds all targets of a tier at once, which takes less time than one after the other. One that cannot be
+/// built says so when its turn comes.
+fn build_together(targets: &[&str]) {
+    if root().is_ok()
+        && let Err(error) = compile::tests(targets)
+    {
+        say("test", &format!("{error:#}"));
+    }
+}
+
 /// One test target of `steer-tests`, as root, with an optimised `steerctl`.
 fn privileged(target: &str, fixed: &[&str], harness: &[String]) -> Tally {
     settled(target, as_root(target, fixed, harness))
 }
 
-fn as_root(target: &str, fixed: &[&str], harness: &[String]) -> Result<Tally> {
-    let sudo = if is_root() {
-        None
+/// What to run a program with so that it is root's: nothing, for root, or sudo. An error is the reason why
+/// it cannot be.
+fn root() -> Result<Option<&'static str>, &'static str> {
+    if is_root() {
+        Ok(None)
     } else if sudo_is_silent() {
-        Some("sudo -n -E")
+        Ok(Some("sudo -n -E"))
     } else if find_program("sudo").is_some() && io::stdin().is_terminal() {
-        Some("sudo -E")
+        Ok(Some("sudo -E"))
     } else {
-        return Ok(Tally::skipped_tier(
-            target,
-            "needs root, and sudo is not there or wants a password",
-        ));
+        Err("needs root, and sudo is not there or wants a password")
+    }
+}
+
+fn as_root(target: &str, fixed: &[&str], harness: &[String]) -> Result<Tally> {
+    let sudo = match root() {
+        Ok(sudo) => sudo,
+        Err(reason) => return Ok(Tally::skipped_tier(target, reason)),
     };
     let programs = compile::programs()?;
     let mut command = repo::cargo();
