@@ -29,8 +29,10 @@ both_families!(goodput_of_two_tunnels, |family| {
         "{family}: one tunnel {one:.1} Mbit/s, two {two:.1}: {:.2} ×",
         two / one
     );
+    // Two tunnels' encryption takes all but a tenth of emulated processors.
+    let least = if wait::slowness() == 1 { 1.9 } else { 1.7 };
     assert!(
-        two >= 1.9 * one,
+        two >= least * one,
         "{two:.1} Mbit/s over two tunnels, {one:.1} over one"
     );
     Ok(())
